@@ -1,0 +1,108 @@
+"""What plugs in: controllers, latency models, accuracy models. Structural: an implementer need not import this."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+from mnas.errors import InputError
+from mnas.search_space import Architecture, NetworkSpec
+
+Status = Literal["done", "failed", "infeasible"]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a controller is told of one architecture.
+
+    Args:
+        architecture: a point of the controller's space, asked for or not.
+        status: `done`; `failed` (could not be evaluated); `infeasible` (outside an explicit limit).
+        reward: None unless done.
+        metrics: what is known beside the reward: `accuracy`, `latency_ms`, `madds`, ...
+
+    Raises:
+        InputError: done without a finite reward, or a reward without being done.
+    """
+
+    architecture: Architecture
+    status: Status
+    reward: float | None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        finite = self.reward is not None and math.isfinite(self.reward)
+        if finite != (self.status == "done") or (self.reward is not None and not finite):
+            raise InputError(f"a {self.status} observation cannot have the reward {self.reward!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyEstimate:
+    """Milliseconds for one image batch on a device, with an interval and where it came from.
+
+    Args:
+        ms: the estimate.
+        low_ms: lower end of its interval (90 % for a predictor, 95 % for a measurement).
+        high_ms: upper end.
+        source: `calibrated predictor`, `measured`, the name of a plug-in.
+        device: what it holds for.
+        raw_ms: the plain wall-clock median beside it, where it was measured.
+    """
+
+    ms: float
+    low_ms: float
+    high_ms: float
+    source: str
+    device: str
+    raw_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyEstimate:
+    """Top-1 accuracy as a fraction.
+
+    Args:
+        value: 0 to 1.
+        std: its standard error, as a fraction.
+        source: what the figure is: trained how long on what, or predicted under whose training.
+    """
+
+    value: float
+    std: float
+    source: str
+
+
+@runtime_checkable
+class Controller(Protocol):
+    """Proposes architectures and is told what became of them.
+
+    Made by `factory(space, *, seed, **options)`. Its state is a function of the seed and the order of asks and
+    tells, so that a resumed search can replay them. `tell` of a point outside the space raises; a point of the
+    space that was never asked is accepted.
+    """
+
+    def ask(self, n: int = 1) -> list[Architecture]:
+        """At most `n` architectures; fewer, or none, where the space is exhausted."""
+        ...
+
+    def tell(self, observations: Sequence[Observation]) -> None:
+        """What became of architectures, in the order of the asks."""
+        ...
+
+
+@runtime_checkable
+class LatencyModel(Protocol):
+    """Predicts or measures latency."""
+
+    def predict(self, specs: Sequence[NetworkSpec]) -> list[LatencyEstimate]:
+        """One estimate for each network, in order. A bare number is taken as one without an interval."""
+        ...
+
+
+@runtime_checkable
+class AccuracyModel(Protocol):
+    """Predicts or trains accuracy."""
+
+    def evaluate(self, specs: Sequence[NetworkSpec], *, seed: int) -> list[AccuracyEstimate]:
+        """One estimate for each network, in order; `seed` drives whatever is random in it."""
+        ...

@@ -1,0 +1,42 @@
+"""What can be searched: choices, spaces, networks as data, blocks as programs, and their exact costs."""
+
+from mnas.search_space.block_strings import decode_stage, decode_stages, encode_stage, encode_stages
+from mnas.search_space.blocks import BLOCKS, Layer, Segment, network_program, segment_program, segments
+from mnas.search_space.cost import Cost, LayerCost, layer_costs, network_cost, operation_cost, segment_cost
+from mnas.search_space.mbconv import mbconv_space
+from mnas.search_space.mnasnet import mnasnet_space
+from mnas.search_space.program import Block, walk
+from mnas.search_space.rounding import round_filters
+from mnas.search_space.space import Architecture, Choice, SearchSpace, extremes
+from mnas.search_space.spec import NetworkSpec, StageSpec, Style
+
+__all__ = [
+    "BLOCKS",
+    "Architecture",
+    "Block",
+    "Choice",
+    "Cost",
+    "Layer",
+    "LayerCost",
+    "NetworkSpec",
+    "SearchSpace",
+    "Segment",
+    "StageSpec",
+    "Style",
+    "decode_stage",
+    "decode_stages",
+    "encode_stage",
+    "encode_stages",
+    "extremes",
+    "layer_costs",
+    "mbconv_space",
+    "mnasnet_space",
+    "network_cost",
+    "network_program",
+    "operation_cost",
+    "round_filters",
+    "segment_cost",
+    "segment_program",
+    "segments",
+    "walk",
+]

@@ -1,0 +1,101 @@
+"""Stages as the strings that the field uses, `ir_r2_k3_s2_e6_c24_se0.25`, in timm's grammar.
+
+`ir` is mbconv, `ds` sepconv, `cn` conv; r repeats, k kernel, s stride, e expansion, c channels, se ratio.
+An `ir` or `ds` keeps its identity skip unless it says `noskip`; a `cn` has one only if it says `skip`.
+What timm's grammar cannot say is refused by name: a network is never written as a string that loses it.
+"""
+
+import re
+from collections.abc import Iterable
+
+from mnas.errors import InputError
+from mnas.search_space.spec import Skip, StageSpec
+
+_OPS = {"ir": "mbconv", "ds": "sepconv", "cn": "conv"}
+_CODES = {op: code for code, op in _OPS.items()}
+_TOKEN = re.compile(r"(se|[rksec])(\d+(?:\.\d+)?)")
+
+
+def encode_stage(stage: StageSpec) -> str:
+    """The block string of one stage.
+
+    Raises:
+        InputError: the stage has something that timm's grammar cannot say.
+    """
+    code = _CODES[stage.op]
+    if stage.skip == "pool":
+        raise InputError("a pooling skip has no block string; use the JSON of the network.")
+    if code == "cn" and stage.se_ratio:
+        raise InputError(
+            "a conv with squeeze-and-excitation has no block string; use the JSON of the network."
+        )
+    parts = [code, f"r{stage.repeats}", f"k{stage.kernel}", f"s{stage.stride}"]
+    if code != "cn":
+        parts.append(f"e{stage.expansion}")
+    parts.append(f"c{stage.out_channels}")
+    if stage.se_ratio:
+        parts.append(f"se{stage.se_ratio:g}")
+    if code == "cn" and stage.skip == "identity":
+        parts.append("skip")
+    if code != "cn" and stage.skip == "none":
+        parts.append("noskip")
+    return "_".join(parts)
+
+
+def decode_stage(text: str) -> StageSpec:
+    """The stage of one block string.
+
+    Raises:
+        InputError: an unknown op or token, a token given twice, or one that is missing.
+
+    >>> decode_stage("ir_r2_k3_s2_e6_c24_se0.25").out_channels
+    24
+    """
+    code, *tokens = text.split("_")
+    if code not in _OPS:
+        raise InputError(f"block string {text!r}: unknown op {code!r}; known are {', '.join(_OPS)}.")
+    values: dict[str, str] = {}
+    skip: Skip = "none" if code == "cn" else "identity"
+    for token in tokens:
+        match = _TOKEN.fullmatch(token)
+        if token in ("skip", "noskip"):
+            skip = "identity" if token == "skip" else "none"
+        elif match is None or match[1] in values:
+            raise InputError(f"block string {text!r}: token {token!r} is unknown or given twice.")
+        else:
+            values[match[1]] = match[2]
+    missing = [name for name in "rksc" if name not in values]
+    whole = [name for name in "rksec" if not values.get(name, "1").isdigit()]
+    if missing or whole or (code == "cn" and values.keys() & {"e", "se"}):
+        raise InputError(
+            f"block string {text!r}: needs r, k, s, c as whole numbers, e only as a whole number, "
+            f"and for cn neither e nor se."
+        )
+    return StageSpec(
+        op=_OPS[code],
+        kernel=int(values["k"]),
+        stride=int(values["s"]),
+        out_channels=int(values["c"]),
+        repeats=int(values["r"]),
+        expansion=int(values.get("e", "1")),
+        se_ratio=float(values.get("se", "0")),
+        skip=skip,
+    )
+
+
+def encode_stages(stages: Iterable[StageSpec]) -> list[str]:
+    """The block strings of all stages.
+
+    Raises:
+        InputError: a stage that timm's grammar cannot say.
+    """
+    return [encode_stage(stage) for stage in stages]
+
+
+def decode_stages(texts: Iterable[str]) -> tuple[StageSpec, ...]:
+    """The stages of a list of block strings.
+
+    Raises:
+        InputError: a string that is not in the grammar.
+    """
+    return tuple(decode_stage(text) for text in texts)

@@ -1,0 +1,189 @@
+"""The primitive operations that blocks are written in, each with its shapes.
+
+A `Block` is a tree: named steps run one after another, and `combine` says what happens to the result.
+Cost, torch module and ONNX graph are three readers of this tree; none of them decides anything.
+Shapes are `(channels, height, width)` of one image; the batch is not part of a program.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from mnas.search_space.spec import Activation, Padding
+
+Shape = tuple[int, int, int]
+Pads = tuple[int, int, int, int]  # top, left, bottom, right
+
+
+@dataclass(frozen=True, slots=True)
+class Conv:
+    """A square 2-d convolution; `groups == in channels == out channels` is a depthwise one."""
+
+    in_shape: Shape
+    out_channels: int
+    kernel: int
+    stride: int = 1
+    groups: int = 1
+    bias: bool = False
+    padding: Padding = "symmetric"
+
+    @property
+    def out_shape(self) -> Shape:
+        """Height and width are the input's over the stride, rounded up, with either padding."""
+        _, height, width = self.in_shape
+        return self.out_channels, -(-height // self.stride), -(-width // self.stride)
+
+    @property
+    def pads(self) -> Pads:
+        """Zero padding in pixels. `same` puts the odd pixel at the bottom and right, as TensorFlow does."""
+        if self.padding == "symmetric":
+            half = self.kernel // 2
+            return half, half, half, half
+        _, height, width = self.in_shape
+        _, out_height, out_width = self.out_shape
+        vertical = max(0, (out_height - 1) * self.stride + self.kernel - height)
+        horizontal = max(0, (out_width - 1) * self.stride + self.kernel - width)
+        return vertical // 2, horizontal // 2, vertical - vertical // 2, horizontal - horizontal // 2
+
+
+@dataclass(frozen=True, slots=True)
+class BatchNorm:
+    """Batch norm over channels, with weight and bias."""
+
+    in_shape: Shape
+    eps: float
+    momentum: float
+
+    @property
+    def out_shape(self) -> Shape:
+        """Unchanged."""
+        return self.in_shape
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """An element-wise non-linearity; `sigmoid` is the gate of squeeze-and-excitation."""
+
+    in_shape: Shape
+    kind: Activation | Literal["sigmoid"]
+
+    @property
+    def out_shape(self) -> Shape:
+        """Unchanged."""
+        return self.in_shape
+
+
+@dataclass(frozen=True, slots=True)
+class AvgPool:
+    """Average pooling with zero padding of kernel // 2 that is not counted in the average."""
+
+    in_shape: Shape
+    kernel: int
+    stride: int
+
+    @property
+    def out_shape(self) -> Shape:
+        """Height and width are the input's over the stride, rounded up."""
+        channels, height, width = self.in_shape
+        return channels, -(-height // self.stride), -(-width // self.stride)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchChannels:
+    """The first `out_channels` channels, zero channels appended where the input has fewer."""
+
+    in_shape: Shape
+    out_channels: int
+
+    @property
+    def out_shape(self) -> Shape:
+        """The input's with the other number of channels."""
+        return self.out_channels, *self.in_shape[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalPool:
+    """The mean over height and width."""
+
+    in_shape: Shape
+
+    @property
+    def out_shape(self) -> Shape:
+        """(channels, 1, 1)."""
+        return self.in_shape[0], 1, 1
+
+
+@dataclass(frozen=True, slots=True)
+class DropPath:
+    """Stochastic depth per sample, scaled by the survival probability; identity outside training."""
+
+    in_shape: Shape
+    rate: float
+
+    @property
+    def out_shape(self) -> Shape:
+        """Unchanged."""
+        return self.in_shape
+
+
+@dataclass(frozen=True, slots=True)
+class Dropout:
+    """Dropout of the flattened features; identity outside training."""
+
+    in_shape: Shape
+    rate: float
+
+    @property
+    def out_shape(self) -> Shape:
+        """Unchanged."""
+        return self.in_shape
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A fully connected layer with bias on a `(channels, 1, 1)` input, which it flattens."""
+
+    in_shape: Shape
+    out_features: int
+
+    @property
+    def out_shape(self) -> Shape:
+        """(out_features, 1, 1)."""
+        return self.out_features, 1, 1
+
+
+Operation = Conv | BatchNorm | Activate | AvgPool | MatchChannels | GlobalPool | DropPath | Dropout | Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Named steps in a row, and what is done with their result.
+
+    Args:
+        label: how the block is printed, `MBConv` for example.
+        in_shape: of the input.
+        steps: name and operation or block, in order.
+        combine: `add` the input to the result, `multiply` the input by it, or None for the result alone.
+        shortcut: what the input passes through before it is combined; None is the input itself.
+    """
+
+    label: str
+    in_shape: Shape
+    steps: tuple[tuple[str, "Operation | Block"], ...]
+    combine: Literal["add", "multiply"] | None = None
+    shortcut: "Block | None" = None
+
+    @property
+    def out_shape(self) -> Shape:
+        """Of the result; a `multiply` block is a gate and keeps its input's shape."""
+        return self.in_shape if self.combine == "multiply" or not self.steps else self.steps[-1][1].out_shape
+
+
+def walk(block: Block, prefix: str = "") -> Iterator[tuple[str, Operation]]:
+    """Every operation with its dotted name, in order of execution (a shortcut after its block's steps)."""
+    children = [*block.steps, *([("shortcut", block.shortcut)] if block.shortcut else [])]
+    for name, child in children:
+        if isinstance(child, Block):
+            yield from walk(child, f"{prefix}{name}.")
+        else:
+            yield prefix + name, child

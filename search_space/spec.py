@@ -1,0 +1,192 @@
+"""A whole network as data: immutable, printable, hashable, JSON both ways."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, Literal, Self
+
+from mnas.errors import InputError
+
+Skip = Literal["identity", "none", "pool"]
+Activation = Literal["relu", "relu6", "silu"]
+Padding = Literal["symmetric", "same"]
+
+SKIPS: tuple[Skip, ...] = ("identity", "none", "pool")
+ACTIVATIONS: tuple[Activation, ...] = ("relu", "relu6", "silu")
+PADDINGS: tuple[Padding, ...] = ("symmetric", "same")
+OPS: tuple[str, ...] = ("conv", "sepconv", "mbconv")
+FORMAT = "mnas.network/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What every layer of a network shares.
+
+    Args:
+        activation: after each convolution that is not a linear projection.
+        norm_eps: epsilon of batch norm (PyTorch's 1e-5; the TensorFlow releases use 1e-3).
+        norm_momentum: PyTorch's convention, the weight of the new batch (TensorFlow's 0.99 is 0.01 here).
+        padding: `symmetric`, or TensorFlow's `same` (the extra pixel at the bottom and right).
+    """
+
+    activation: Activation = "silu"
+    norm_eps: float = 1e-5
+    norm_momentum: float = 0.1
+    padding: Padding = "symmetric"
+
+    def __post_init__(self) -> None:
+        _one_of("activation", self.activation, ACTIVATIONS)
+        _one_of("padding", self.padding, PADDINGS)
+        if not (0 < self.norm_eps < 1 and 0 < self.norm_momentum <= 1):
+            raise InputError(
+                f"norm_eps must lie in (0, 1) and norm_momentum in (0, 1]; "
+                f"got {self.norm_eps!r} and {self.norm_momentum!r}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """`repeats` copies of one layer; only the first has the stride.
+
+    Args:
+        op: `conv` (k x k convolution), `sepconv` (depthwise separable) or `mbconv` (inverted bottleneck).
+        kernel: odd, in pixels.
+        stride: of the first layer, 1 or 2.
+        out_channels: of each layer.
+        repeats: number of layers, at least 1.
+        expansion: of `mbconv`, the channels inside over the channels in; 1 for the other ops.
+        se_ratio: squeeze-and-excitation channels over the channels *in*; 0 is none.
+        skip: `identity` (where shapes match), `none`, or `pool` (3x3 average pool, channels cut or padded).
+
+    Raises:
+        InputError: a value outside its domain.
+    """
+
+    op: str
+    kernel: int
+    stride: int
+    out_channels: int
+    repeats: int = 1
+    expansion: int = 1
+    se_ratio: float = 0.0
+    skip: Skip = "identity"
+
+    def __post_init__(self) -> None:
+        _one_of("op", self.op, OPS)
+        _one_of("skip", self.skip, SKIPS)
+        _one_of("stride", self.stride, (1, 2))
+        _positive_int("kernel", self.kernel)
+        _positive_int("out_channels", self.out_channels)
+        _positive_int("repeats", self.repeats)
+        _positive_int("expansion", self.expansion)
+        if self.kernel % 2 == 0:
+            raise InputError(f"kernel must be odd, got {self.kernel}.")
+        if self.op != "mbconv" and self.expansion != 1:
+            raise InputError(f"expansion belongs to mbconv; {self.op} takes 1, got {self.expansion}.")
+        if not 0 <= self.se_ratio <= 1:
+            raise InputError(f"se_ratio must lie in [0, 1], got {self.se_ratio!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """Stem, stages, head: everything that torch, ONNX and the cost model need to know.
+
+    Args:
+        stem_channels: of the 3x3, stride-2 convolution that opens the network.
+        stages: at least one.
+        head_channels: of the 1x1 convolution before pooling.
+        resolution: height and width of the input, in pixels.
+        num_classes: outputs of the classifier.
+        in_channels: of the input image.
+        dropout: before the classifier, in [0, 1).
+        drop_path: stochastic depth; block i of n is dropped with probability drop_path x i / n.
+        style: activation, norm and padding.
+
+    Raises:
+        InputError: a value outside its domain.
+    """
+
+    stem_channels: int
+    stages: tuple[StageSpec, ...]
+    head_channels: int
+    resolution: int = 224
+    num_classes: int = 1000
+    in_channels: int = 3
+    dropout: float = 0.2
+    drop_path: float = 0.2
+    style: Style = field(default_factory=Style)
+
+    def __post_init__(self) -> None:
+        for name in ("stem_channels", "head_channels", "resolution", "num_classes", "in_channels"):
+            _positive_int(name, getattr(self, name))
+        if not self.stages:
+            raise InputError("a network needs at least one stage, got none.")
+        if not (0 <= self.dropout < 1 and 0 <= self.drop_path < 1):
+            raise InputError(
+                f"dropout and drop_path must lie in [0, 1), got {self.dropout}, {self.drop_path}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, with the format's name and version first."""
+        data = asdict(self)
+        data["stages"] = list(data["stages"])
+        return {"format": FORMAT, **data}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`, strict: unknown, missing and mistyped fields are refused by name.
+
+        Raises:
+            InputError: not this format, or a field that is unknown, missing or of the wrong type.
+        """
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+            found = data.get("format") if isinstance(data, Mapping) else type(data).__name__
+            raise InputError(f"expected a network with format {FORMAT!r}, got {found!r}.")
+        rest = {name: value for name, value in data.items() if name != "format"}
+        stages = rest.get("stages")
+        if not isinstance(stages, list | tuple):
+            raise InputError("a network needs 'stages', a list of objects.")
+        rest["stages"] = tuple(
+            StageSpec(**_checked(StageSpec, stage, f"stage {number}"))
+            for number, stage in enumerate(stages, 1)
+        )
+        rest["style"] = Style(**_checked(Style, rest.get("style", {}), "style"))
+        return cls(**_checked(cls, rest, "network"))
+
+
+_JSON_TYPES: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    float: (int, float),
+    str: (str,),
+    Skip: (str,),
+    Activation: (str,),
+    Padding: (str,),
+    Style: (Style,),
+    tuple[StageSpec, ...]: (tuple,),
+}
+
+
+def _checked(cls: type, data: Any, where: str) -> dict[str, Any]:
+    """`data` as keyword arguments for the dataclass `cls`, or every problem in one message."""
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where} must be an object, got {type(data).__name__}.")
+    known = {item.name: item for item in fields(cls)}
+    problems = [f"unknown field {name!r}" for name in data if name not in known]
+    for name, item in known.items():
+        if name not in data:
+            if item.default is MISSING and item.default_factory is MISSING:
+                problems.append(f"missing field {name!r}")
+        elif isinstance(data[name], bool) or not isinstance(data[name], _JSON_TYPES[item.type]):
+            problems.append(f"field {name!r} has the wrong type {type(data[name]).__name__}")
+    if problems:
+        raise InputError(f"{where}: {'; '.join(problems)}.")
+    return dict(data)
+
+
+def _one_of(name: str, value: object, options: tuple[object, ...]) -> None:
+    if value not in options:
+        raise InputError(f"{name} must be one of {', '.join(map(str, options))}; got {value!r}.")
+
+
+def _positive_int(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} must be a whole number of at least 1, got {value!r}.")
