@@ -7,8 +7,9 @@ from functools import cached_property
 from itertools import product
 from math import prod
 
-from mnas.errors import InputError
 from mnas.search_space.spec import NetworkSpec
+
+from mnas.errors import InputError
 
 Value = int | float | str
 Values = Mapping[str, Value]

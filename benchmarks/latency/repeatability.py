@@ -1,0 +1,95 @@
+"""The A/A test: the same network under two names, measured again and again; prints one JSON object.
+
+    python benchmarks/latency/repeatability.py --repeats 10
+
+The two latencies should be equal: how far they differ is what the measuring itself gets wrong. A second network
+is timed beside them, and how much its figure moves between repeats is given three ways: as the ratio to the
+reference by the clock that decides, the same by the wall clock, and as plain milliseconds.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mnas.latency import Conditions, Measurement, measure, this_device
+
+from mnas.seeds import derive_seed
+from mnas.zoo import published
+
+
+def variation(values: Sequence[float]) -> float:
+    """Standard deviation over mean, a fraction."""
+    return statistics.stdev(values) / statistics.mean(values)
+
+
+def wall_ratio(item: Measurement) -> float:
+    """The paired ratio as it would be by the wall clock: median over processes of the median over rounds."""
+    return statistics.median(
+        statistics.median(
+            a / b for a, b in zip(sample.candidate_wall_ms, sample.reference_wall_ms, strict=True)
+        )
+        for sample in item.samples
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--processes", type=int, default=3)
+    parser.add_argument("--budget", type=float, default=9.0, help="seconds for a repeat")
+    parser.add_argument("--resolution", type=int, default=224)
+    parser.add_argument("--network", default="mnasnet_a1")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    start, conditions = time.perf_counter(), Conditions()
+    reference = replace(published("efficientnet_b0"), resolution=options.resolution)
+    other = replace(published(options.network), resolution=options.resolution)
+    results = []
+    for repeat in range(options.repeats):
+        print(f"\r{repeat}/{options.repeats}", end="", file=sys.stderr)
+        results.append(
+            measure(
+                {"a": reference, "a again": reference, "other": other},
+                reference=reference,
+                conditions=conditions,
+                processes=options.processes,
+                budget_s=options.budget,
+                seed=derive_seed(options.seed, "repeat", repeat),
+            )
+        )
+    same = [result["a"].ratio / result["a again"].ratio - 1 for result in results]
+    others = [result["other"] for result in results]
+    centre = statistics.median(item.ratio for item in others)
+    report = {
+        "command": f"python benchmarks/latency/repeatability.py {' '.join(sys.argv[1:])}".strip(),
+        "repeats": options.repeats,
+        "aa_difference_median": statistics.median(map(abs, same)),
+        "aa_difference_largest": max(map(abs, same)),
+        "aa_intervals_with_1": sum(
+            r[name].ratio_low <= 1 <= r[name].ratio_high for r in results for name in ("a", "a again")
+        )
+        / (2 * len(results)),
+        "other_ratio": centre,
+        "other_ratio_variation": variation([item.ratio for item in others]),
+        "other_wall_ratio_variation": variation([wall_ratio(item) for item in others]),
+        "other_raw_ms_variation": variation([item.raw_ms for item in others]),
+        "other_intervals_with_median": sum(i.ratio_low <= centre <= i.ratio_high for i in others)
+        / len(others),
+        "other_half_width": statistics.median((i.ratio_high - i.ratio_low) / 2 / i.ratio for i in others),
+        "reference_ms": [result.reference_ms for result in results],
+        "reference_raw_ms": [result.reference_raw_ms for result in results],
+        "statuses": [item.status for result in results for item in result.measurements],
+        "seconds": round(time.perf_counter() - start, 1),
+        "load": [results[0].processes[0]["load_before"], results[-1].processes[-1]["load_after"]],
+        "device": this_device().to_dict(),
+        "conditions": conditions.describe(),
+    }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()

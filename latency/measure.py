@@ -1,0 +1,226 @@
+"""Measuring networks: paired with a reference, in fresh processes, one measurement at a time on a device.
+
+Why paired: on a busy two-core machine the median of single timings varied by 11 % between repeats, the median
+of ratios to an interleaved reference by under 1 %. Why fresh processes: they differ by more than runs in one do.
+The stop rule bounds an interval instead of fixing a number of runs, as MLPerf LoadGen's does.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from mnas.latency.conditions import Conditions
+from mnas.latency.device import this_device
+from mnas.latency.intervals import DRIFT_WARNS
+from mnas.latency.lock import device_lock
+from mnas.latency.measurement import RAW_DIFFERS, Measurement, MeasurementSet, judge, median_ms
+from mnas.latency.session import Progress, Session
+from mnas.search_space import NetworkSpec
+
+from mnas.errors import InputError
+
+TRIES = 3
+# Rounds: ten are the fewest whose bootstrap interval means something; with 400, noise of 10 % a run closes to 1 %.
+PROTOCOL: dict[str, Any] = {
+    "min_rounds": 10,
+    "max_rounds": 400,
+    "precision": 0.01,
+    "warm_runs": 10,
+    "warm_s": 0.3,
+    "settle": True,
+    "warm_cap_s": 5.0,
+}
+# One candidate at a time in a process that is warm already: a few runs settle what is the network's own (its
+# memory and packed weights). Chosen here: a 10 ms network then takes about half a second with its session.
+LIGHT: dict[str, Any] = {**PROTOCOL, "max_rounds": 60, "warm_runs": 3, "warm_s": 0.03, "settle": False}
+
+
+def measure(
+    networks: Mapping[str, NetworkSpec],
+    *,
+    reference: NetworkSpec,
+    conditions: Conditions,
+    processes: int = 3,
+    reference_ms: float | None = None,
+    budget_s: float = 30.0,
+    seed: int,
+    pin: bool = True,
+    on_progress: Progress | None = None,
+) -> MeasurementSet:
+    """Times all networks together: interleaved with each other and the reference in each of the processes.
+
+    For networks that are compared with each other, finalists for example. Three tries at most: a process whose
+    reference drifted by more than 30 % is replaced, and where an interval is wider than +-10 %, further
+    processes are added to those before. Ctrl-C ends the measuring process and is raised again.
+
+    Args:
+        networks: by name, at least one.
+        reference: what each is paired with; it should use the same kernels (depthwise, dense, SE).
+        conditions: threads, batch, precision, provider.
+        processes: fresh ones; three, five for finalists.
+        reference_ms: what a ratio of 1 is in milliseconds; None is this run's own median.
+        budget_s: seconds for one try, all processes together, warm-up included; ten rounds are always done.
+        seed: of order, inputs and bootstrap.
+        pin: whether each process keeps to the cores that it finds least busy, where the system allows that.
+        on_progress: called with networks x processes done, their total, and what is being done.
+
+    Raises:
+        InputError: no networks, or a number outside its domain.
+        MeasurementError: a worker failed, or another measurement holds the device.
+    """
+    _check(networks, processes, reference_ms, budget_s)
+    limits = {**PROTOCOL, "budget_s": budget_s / processes}
+    session = Session(networks, reference, conditions, limits, seed=seed, pin=pin, on_progress=on_progress)
+    return _run(session, [list(networks)], processes, reference_ms)
+
+
+def measure_each(
+    networks: Mapping[str, NetworkSpec],
+    *,
+    reference: NetworkSpec,
+    conditions: Conditions,
+    processes: int = 3,
+    reference_ms: float | None = None,
+    budget_s: float = 0.8,
+    seed: int,
+    pin: bool = True,
+    on_progress: Progress | None = None,
+) -> MeasurementSet:
+    """Times each network on its own with the reference, many in one process, warmed up lightly.
+
+    For many networks: calibration, or a search that measures every candidate. Arguments as in `measure`, but
+    `budget_s` is for one network in one process, its session and warm-up included.
+
+    Raises:
+        InputError: no networks, or a number outside its domain.
+        MeasurementError: a worker failed, or another measurement holds the device.
+    """
+    _check(networks, processes, reference_ms, budget_s)
+    limits = {**LIGHT, "budget_s": budget_s}
+    session = Session(networks, reference, conditions, limits, seed=seed, pin=pin, on_progress=on_progress)
+    return _run(session, [[name] for name in networks], processes, reference_ms)
+
+
+def reference_ms_of(
+    reference: NetworkSpec,
+    *,
+    conditions: Conditions,
+    processes: int = 3,
+    seed: int,
+    on_progress: Progress | None = None,
+) -> float:
+    """The reference's milliseconds by the clock that decides: median over fresh processes of the median.
+
+    For the start and the end of a search. The reference runs beside a second session of itself, so that its
+    caches are as cold as they are when candidates run beside it.
+
+    Raises:
+        InputError: fewer than one process.
+        MeasurementError: a worker failed, or another measurement holds the device.
+    """
+    result = measure(
+        {"reference": reference},
+        reference=reference,
+        conditions=conditions,
+        processes=processes,
+        budget_s=2.0 * max(1, processes),
+        seed=seed,
+        on_progress=on_progress,
+    )
+    return result.reference_ms
+
+
+def _run(
+    session: Session, groups: Sequence[Sequence[str]], processes: int, reference_ms: float | None
+) -> MeasurementSet:
+    """Up to three tries under the device's lock, each for what is missing after the one before."""
+    start = time.perf_counter()
+    with device_lock(on_wait=session.say):
+        for _ in range(TRIES):
+            missing = {name: session.missing(name, processes) for name in session.networks}
+            pending = [wanted for group in groups if (wanted := [name for name in group if missing[name]])]
+            if not pending:
+                break
+            session.run(pending, max(missing.values()))
+    return _result(session, processes, reference_ms, time.perf_counter() - start)
+
+
+def _result(session: Session, processes: int, reference_ms: float | None, seconds: float) -> MeasurementSet:
+    own_ms = median(median_ms(samples, "reference_ms") for samples in session.samples.values())
+    raw_ms = median(median_ms(samples, "reference_wall_ms") for samples in session.samples.values())
+    scale = own_ms if reference_ms is None else reference_ms
+    measurements = tuple(_measurement(session, name, processes, scale) for name in session.networks)
+    return MeasurementSet(
+        conditions=session.conditions,
+        device=this_device(),
+        reference=session.reference,
+        reference_ms=scale,
+        reference_given=reference_ms is not None,
+        reference_raw_ms=raw_ms,
+        measurements=measurements,
+        processes=tuple(session.records),
+        warnings=tuple(_warnings(measurements, raw_ms / own_ms)),
+        seed=session.seed,
+        seconds=seconds,
+    )
+
+
+def _measurement(session: Session, name: str, processes: int, scale: float) -> Measurement:
+    samples, file = session.samples[name], session.files[name]
+    status, ratio = judge(samples, processes, seed=session.seed)
+    return Measurement(
+        name=name,
+        status=status,
+        ratio=ratio.value,
+        ratio_low=ratio.low,
+        ratio_high=ratio.high,
+        latency_ms=ratio.value * scale,
+        low_ms=ratio.low * scale,
+        high_ms=ratio.high * scale,
+        raw_ms=median_ms(samples, "candidate_wall_ms"),
+        model_sha256=file.sha256,
+        input_shape=file.input_shape,
+        samples=samples,
+    )
+
+
+def _warnings(measurements: Sequence[Measurement], stretch: float) -> Iterator[str]:
+    """What a reader must know of these measurements, in words; `stretch` is the reference's wall over on-core."""
+    if stretch > 1 + RAW_DIFFERS:
+        yield (
+            f"the core was shared with other work: by the wall clock the reference took {stretch:.2f} times as "
+            "long as it was on the core. Milliseconds are on-core time; the plain ones stand beside them."
+        )
+    every = [item for measurement in measurements for item in measurement.samples]
+    drifted = [item for item in every if item.drift > DRIFT_WARNS and not item.rejected]
+    if drifted:
+        yield (
+            f"the reference drifted by up to {max(item.drift for item in drifted):.0%} in {len(drifted)} of "
+            f"{len(every)} timings: other work on this device? The paired ratios take out most of it."
+        )
+    rejected = sum(item.rejected for item in every)
+    if rejected:
+        yield f"{rejected} of {len(every)} timings were rejected: the reference drifted by more than 30 %."
+    noisy = [measurement.name for measurement in measurements if measurement.status == "noisy"]
+    if noisy:
+        yield (
+            f"the device was too noisy to measure {', '.join(noisy)} in {TRIES} tries: end other work on it "
+            "and measure again; do not decide by these figures."
+        )
+
+
+def _check(
+    networks: Mapping[str, NetworkSpec], processes: int, reference_ms: float | None, budget_s: float
+) -> None:
+    problems = []
+    if not networks:
+        problems.append("at least one network is needed, got none")
+    if processes < 1:
+        problems.append(f"processes must be at least 1, got {processes}")
+    if not budget_s > 0:
+        problems.append(f"budget_s must be positive, got {budget_s}")
+    if reference_ms is not None and not reference_ms > 0:
+        problems.append(f"reference_ms must be positive, got {reference_ms}")
+    if problems:
+        raise InputError(f"measure: {'; '.join(problems)}.")

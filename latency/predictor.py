@@ -1,0 +1,159 @@
+"""Latency predicted from structural sums, in microseconds a network, with an interval from held-out errors."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from mnas.latency.features import FEATURES, network_features, segment_features
+from mnas.latency.regression import fit_best, nested_held_out
+from mnas.latency.scores import PredictionError, score
+from mnas.search_space import NetworkSpec, Segment, segments
+
+from mnas.errors import InputError
+from mnas.protocols import LatencyEstimate
+
+FORMAT = "mnas.structural_predictor/1"
+SOURCE = "calibrated predictor"
+# Fewest networks to fit (chosen here: with ten folds, each network is then held out alone).
+FEWEST = 10
+# The share that an interval leaves out at each end.
+_TAIL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class StructuralPredictor:
+    """latency_ms = the sum over features of coefficient x amount; additive over the segments of a network.
+
+    Make one with `fit` or `from_dict`. Predicts what it was fitted on: one device, its conditions, networks of
+    the same operations. Other resolutions and class counts follow from the sums, less surely.
+
+    Args:
+        coefficients: ms per unit by feature, at least 0, for every feature that a fitted network had.
+        residuals: measured / predicted - 1 of networks held out from the fit that predicted them.
+        device: what the estimates hold for, in words.
+
+    Raises:
+        InputError: unknown features, negative or infinite coefficients, no residuals.
+    """
+
+    coefficients: Mapping[str, float]
+    residuals: tuple[float, ...]
+    device: str
+    _cache: dict[Segment, float] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.coefficients) - set(FEATURES))
+        values = self.coefficients.values()
+        if unknown or not all(math.isfinite(value) and value >= 0 for value in values) or not self.residuals:
+            raise InputError(
+                f"a structural predictor needs finite, non-negative coefficients of known features (unknown: "
+                f"{unknown}) and at least one residual (got {len(self.residuals)})."
+            )
+
+    @classmethod
+    def fit(
+        cls, networks: Sequence[NetworkSpec], latencies_ms: Sequence[float], *, device: str, seed: int
+    ) -> tuple[Self, PredictionError]:
+        """The predictor fitted on all networks, and the error for networks held out in cross-validation.
+
+        Args:
+            networks: at least 10.
+            latencies_ms: of each, positive.
+            device: what the estimates hold for, in words.
+            seed: of the folds.
+
+        Raises:
+            InputError: too few networks, or a latency that is not positive and finite.
+        """
+        targets = np.asarray(latencies_ms, dtype=np.float64)
+        if len(networks) != targets.size or targets.size < FEWEST:
+            raise InputError(
+                f"a fit needs at least {FEWEST} networks with a latency each; got {len(networks)} networks "
+                f"and {targets.size} latencies."
+            )
+        if not (np.isfinite(targets).all() and (targets > 0).all()):
+            raise InputError("latencies to fit must be positive and finite, in ms.")
+        features = np.array([network_features(spec) for spec in networks])
+        coefficients = fit_best(features, targets, seed)
+        seen = features.sum(axis=0) > 0
+        predicted = nested_held_out(features, targets, seed)
+        predictor = cls(
+            coefficients={
+                name: float(value)
+                for name, value, known in zip(FEATURES, coefficients, seen, strict=True)
+                if known
+            },
+            residuals=tuple(float(value) for value in np.sort(targets / predicted - 1)),
+            device=device,
+        )
+        return predictor, score(targets, predicted)
+
+    def segment_ms(self, segment: Segment) -> float:
+        """Milliseconds of the stem, one stage or the head; they sum to the network's.
+
+        Raises:
+            InputError: the segment has an operation that no fitted network had.
+        """
+        known = self._cache.get(segment)
+        if known is not None:
+            return known
+        total = 0.0
+        for name, amount in zip(FEATURES, segment_features(segment), strict=True):
+            if amount:
+                if name not in self.coefficients:
+                    raise InputError(
+                        f"this predictor was fitted on networks without {name}, so it cannot price them. "
+                        "Calibrate on the space that this network comes from, or measure it."
+                    )
+                total += self.coefficients[name] * amount
+        self._cache[segment] = total
+        return total
+
+    @property
+    def interval_factors(self) -> tuple[float, float]:
+        """What an estimate is multiplied by for the bounds of its 90 % interval; low <= 1 <= high.
+
+        The 5 % and 95 % order statistics of the held-out residuals, the outer ones where a rank falls between
+        two (as in split conformal prediction), so that few residuals give a wide interval, not a narrow one.
+        """
+        ordered = sorted(self.residuals)
+        rank = max(1, math.floor(_TAIL * (len(ordered) + 1)))
+        return min(1.0, 1 + ordered[rank - 1]), max(1.0, 1 + ordered[-rank])
+
+    def predict(self, specs: Sequence[NetworkSpec]) -> list[LatencyEstimate]:
+        """One estimate for each network, in order, with its 90 % interval.
+
+        Raises:
+            InputError: a network has an operation that no fitted network had.
+        """
+        low, high = self.interval_factors
+        estimates = []
+        for spec in specs:
+            ms = sum(map(self.segment_ms, segments(spec)))
+            estimates.append(LatencyEstimate(ms, ms * low, ms * high, SOURCE, self.device))
+        return estimates
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, with the format's name and version first."""
+        return {
+            "format": FORMAT,
+            "coefficients": dict(self.coefficients),
+            "residuals": list(self.residuals),
+            "device": self.device,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: not this format, or a field that is missing.
+        """
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+            raise InputError(f"expected a predictor of format {FORMAT!r}.")
+        try:
+            return cls(dict(data["coefficients"]), tuple(data["residuals"]), data["device"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"structural predictor: a field is missing or mistyped: {error}.") from error

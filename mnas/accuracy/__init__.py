@@ -1,0 +1,17 @@
+"""How accurate a network is: predicted from public measurements, or trained."""
+
+from mnas.accuracy.surrogate import (
+    AdditiveSurrogate,
+    HeldOut,
+    QuadraticSurrogate,
+    imagenet_surrogate,
+    imagenet_surrogate_additive,
+)
+
+__all__ = [
+    "AdditiveSurrogate",
+    "HeldOut",
+    "QuadraticSurrogate",
+    "imagenet_surrogate",
+    "imagenet_surrogate_additive",
+]

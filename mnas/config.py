@@ -1,0 +1,161 @@
+"""The configuration of a search: checked as a whole, from flags, a TOML file, or a stored run."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mnas.errors import InputError
+from mnas.registry import Kind, check_name
+from mnas.units import parse_count, parse_duration_s, parse_latency_ms
+
+Positive = Annotated[int, Field(ge=1)]
+
+DEFAULT_TRIALS, DEFAULT_TRIALS_WITH_DATA = 8000, 30
+# Architectures per update: NASNet's controller used 20; with thousands of cheap trials more is steadier.
+DEFAULT_BATCH, DEFAULT_BATCH_WITH_DATA = 64, 5
+DEFAULT_RESOLUTION = 224
+DEFAULT_EPOCHS = 6
+
+
+class SearchConfig(BaseModel):
+    """What `mnas search` was asked for; quantities stay texts with units, as the user wrote them.
+
+    Fields that are None take a default that depends on others: see `resolved`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    target_latency: str | None = None
+    target_madds: str | None = None
+    space: str = "mbconv"
+    controller: str = "reinforce"
+    reward: Literal["hard", "soft", "absolute"] = "hard"
+    trials: Positive | None = None
+    max_time: str | None = None
+    ask_batch: Positive | None = None
+    resolution: Annotated[int, Field(ge=8, le=4096)] | None = None
+    classes: Positive | None = None
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    data: str | None = None
+    epochs: Positive | None = None
+    latency: str = "calibrated"
+    accuracy: str | None = None
+    threads: Positive = 1
+    batch: Positive = 1
+    max_params: str | None = None
+    max_madds: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SearchConfig":
+        if (self.target_latency is None) == (self.target_madds is None):
+            raise ValueError("give exactly one target: --target-latency 80ms or --target-madds 400M")
+        for text, parse, what in (
+            (self.target_latency, parse_latency_ms, "target latency"),
+            (self.target_madds, parse_count, "target MAdds"),
+            (self.max_time, parse_duration_s, "max time"),
+            (self.max_params, parse_count, "max params"),
+            (self.max_madds, parse_count, "max MAdds"),
+        ):
+            if text is not None:
+                parse(text, what=what)
+        kinds: tuple[tuple[Kind, str | None], ...] = (
+            ("space", self.space),
+            ("controller", self.controller),
+            ("latency", self.latency),
+            ("accuracy", self.accuracy),
+        )
+        for kind, name in kinds:
+            if name is not None:
+                check_name(kind, name)
+        if self.epochs is not None and self.data is None:
+            raise ValueError("--epochs belongs to --data: without data nothing is trained")
+        if self.accuracy == "proxy" and self.data is None:
+            raise ValueError(
+                "--accuracy proxy trains each candidate and needs --data, for example --data digits"
+            )
+        if self.data is not None and self.accuracy not in (None, "proxy"):
+            raise ValueError(
+                f"--data trains each candidate, --accuracy {self.accuracy} does not; give one of them"
+            )
+        if self.data is not None and self.classes is not None:
+            raise ValueError("the number of classes comes from the data; leave out --classes")
+        return self
+
+    @property
+    def target_kind(self) -> Literal["latency", "madds"]:
+        """What the reward's cost is."""
+        return "latency" if self.target_latency is not None else "madds"
+
+    @property
+    def target_value(self) -> float:
+        """Milliseconds, or multiply-adds."""
+        if self.target_latency is not None:
+            return parse_latency_ms(self.target_latency)
+        assert self.target_madds is not None
+        return float(parse_count(self.target_madds))
+
+    def resolved(self) -> "SearchConfig":
+        """With the defaults filled in that depend on whether there is data."""
+        trains = self.data is not None
+        return self.model_copy(
+            update={
+                "trials": self.trials or (DEFAULT_TRIALS_WITH_DATA if trains else DEFAULT_TRIALS),
+                "ask_batch": self.ask_batch or (DEFAULT_BATCH_WITH_DATA if trains else DEFAULT_BATCH),
+                "accuracy": self.accuracy or ("proxy" if trains else "imagenet-surrogate"),
+                "epochs": (self.epochs or DEFAULT_EPOCHS) if trains else None,
+            }
+        )
+
+    def to_toml(self) -> dict[str, Any]:
+        """Only what is set, for `tomli_w`."""
+        return self.model_dump(exclude_none=True)
+
+
+def make_config(values: Mapping[str, Any]) -> SearchConfig:
+    """A checked configuration.
+
+    Raises:
+        InputError: every problem in one message, unknown keys with the nearest valid one.
+    """
+    try:
+        return SearchConfig.model_validate(dict(values))
+    except ValidationError as error:
+        raise InputError("; ".join(_explain(item) for item in error.errors())) from error
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The keys of a TOML file, dashes as underscores.
+
+    Raises:
+        InputError: unreadable, not TOML, or with unknown keys (all of them, each with the nearest valid one).
+    """
+    try:
+        data = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"cannot read the configuration {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not TOML: {error}.") from error
+    values = {key.replace("-", "_"): value for key, value in data.items()}
+    unknown = [key for key in values if key not in SearchConfig.model_fields]
+    if unknown:
+        raise InputError(f"{path}: {'; '.join(map(_unknown_key, unknown))}.")
+    return values
+
+
+def _unknown_key(key: str) -> str:
+    near = difflib.get_close_matches(key, SearchConfig.model_fields, n=1, cutoff=0.5)
+    guess = f", did you mean {near[0]!r}?" if near else f"; known are {', '.join(SearchConfig.model_fields)}"
+    return f"unknown key {key!r}{guess}"
+
+
+def _explain(problem: Any) -> str:
+    where = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        return _unknown_key(where)
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    return f"--{where.replace('_', '-')}: {problem['msg']}, got {problem['input']!r}"

@@ -1,0 +1,67 @@
+"""Files that are either whole or not there: write beside, fsync, rename, fsync the folder."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mnas.errors import RunDirectoryError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replaces `path` by a file with these bytes, atomically and durably.
+
+    Raises:
+        RunDirectoryError: the folder cannot be written, or the disk is full; the old file is untouched.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"cannot write {path}: {error.strerror}. Free space or choose another folder with --out."
+        ) from error
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Writes indented JSON; NaN and infinity are refused by the encoder."""
+    write_bytes(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
+    """Reads JSON of at most `max_bytes`.
+
+    Raises:
+        RunDirectoryError: missing, too large, or not JSON.
+    """
+    try:
+        if path.stat().st_size > max_bytes:
+            raise RunDirectoryError(f"{path} is larger than {max_bytes} bytes, which no file of ours is.")
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise RunDirectoryError(f"cannot read {path}: {error.strerror}.") from error
+    except ValueError as error:
+        raise RunDirectoryError(f"{path} is damaged: not JSON ({error}).") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,137 @@
+"""Names to factories: literal tables here, entry points of third parties, and `module:factory` from the user.
+
+Nothing is imported before its first use. What a stored run says never reaches `resolve` by itself: a run that
+used `module:factory` is resumed only when the user gives that flag again.
+"""
+
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal
+
+from mnas.errors import InputError, MnasError, SearchError, UnknownNameError
+
+Kind = Literal["space", "controller", "latency", "accuracy"]
+
+BUILTIN: Mapping[Kind, Mapping[str, str]] = {
+    "space": {
+        "mbconv": "mnas.search_space.mbconv:mbconv_space",
+        "mnasnet": "mnas.search_space.mnasnet:mnasnet_space",
+    },
+    "controller": {
+        "random": "mnas.controllers.random:RandomController",
+        "reinforce": "mnas.controllers.reinforce:ReinforceController",
+    },
+    "latency": {
+        "calibrated": "mnas.search.timing:calibrated",
+        "measure": "mnas.search.timing:measuring",
+    },
+    "accuracy": {
+        "imagenet-surrogate": "mnas.accuracy.surrogate:imagenet_surrogate",
+        "imagenet-surrogate-additive": "mnas.accuracy.surrogate:imagenet_surrogate_additive",
+        "proxy": "mnas.accuracy.proxy:ProxyAccuracy",
+    },
+}
+GROUPS: Mapping[Kind, str] = {
+    "space": "mnas.spaces",
+    "controller": "mnas.controllers",
+    "latency": "mnas.latency",
+    "accuracy": "mnas.accuracy",
+}
+_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name is the user's own `module:factory`."""
+    return _PATH.fullmatch(name) is not None
+
+
+def plugins(kind: Kind) -> dict[str, EntryPoint]:
+    """Entry points of installed packages by name; a built-in name cannot be taken over."""
+    return {e.name: e for e in entry_points(group=GROUPS[kind]) if e.name not in BUILTIN[kind]}
+
+
+def check_name(kind: Kind, name: str) -> None:
+    """Refuses a name that nothing answers to, without importing anything.
+
+    Raises:
+        UnknownNameError: the nearest known name is named.
+    """
+    if name not in BUILTIN[kind] and not is_reference(name) and name not in plugins(kind):
+        raise UnknownNameError(
+            kind, name, [*BUILTIN[kind], *plugins(kind)], hint=f"Your own: --{kind} package.module:factory."
+        )
+
+
+def resolve(kind: Kind, name: str) -> Callable[..., Any]:
+    """The factory of a name, imported now.
+
+    Raises:
+        UnknownNameError: no such name.
+        InputError: the module or attribute of a `module:factory` cannot be imported.
+    """
+    check_name(kind, name)
+    installed = plugins(kind)
+    path = BUILTIN[kind].get(name) or (installed[name].value if name in installed else name)
+    module_name, _, attribute = path.partition(":")
+    if is_reference(name) and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does: the user's module stands where they type
+    try:
+        target: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            target = getattr(target, part)
+    except MnasError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"cannot load the {kind} {name!r}: {type(error).__name__}: {error}. "
+            f"Expected an importable {kind} factory as package.module:factory."
+        ) from error
+    if not callable(target):
+        raise InputError(f"the {kind} {name!r} is a {type(target).__name__}; expected a factory to call.")
+    return target  # type: ignore[no-any-return]
+
+
+def make(kind: Kind, name: str, offered: Mapping[str, Any], needed: str) -> Any:
+    """Calls the factory with those of the `offered` keyword arguments that its signature names.
+
+    Args:
+        kind: what is made.
+        name: a known name or `module:factory`.
+        offered: keyword arguments; a factory takes what it needs and ignores the rest.
+        needed: the method that the result must have, `predict` for example.
+
+    Raises:
+        InputError: the factory needs an argument that is not offered, or its result lacks the method.
+        SearchError: the factory raised.
+    """
+    factory = resolve(kind, name)
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):
+        parameters = {}.values()  # a callable that hides its signature gets no argument
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    required = {p.name for p in parameters if p.default is p.empty and p.name in named}
+    if required - offered.keys():
+        raise InputError(
+            f"the {kind} {name!r} needs {sorted(required - offered.keys())}; "
+            f"a {kind} factory is offered only {sorted(offered)}."
+        )
+    try:
+        made = factory(**{key: value for key, value in offered.items() if takes_all or key in named})
+    except MnasError:
+        raise
+    except Exception as error:
+        raise SearchError(
+            f"the {kind} {name!r} could not be made: {type(error).__name__}: {error}."
+        ) from error
+    if not callable(getattr(made, needed, None)):
+        raise InputError(
+            f"the {kind} {name!r} made a {type(made).__name__} without a method {needed!r}; see README."
+        )
+    return made

@@ -1,0 +1,149 @@
+"""A run directory: its names, its lock, and what may be written into it."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import IO, Any
+
+import tomli_w
+
+from mnas.errors import RunDirectoryError
+from mnas.files import write_bytes
+
+FORMAT = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """The files of one run; `path` is absolute."""
+
+    path: Path
+
+    config = property(lambda self: self.path / "config.toml")
+    environment = property(lambda self: self.path / "env.json")
+    trials = property(lambda self: self.path / "trials.db")
+    calibration = property(lambda self: self.path / "calibration.json")
+    finalists = property(lambda self: self.path / "finalists.json")
+    result = property(lambda self: self.path / "result.json")
+    baseline = property(lambda self: self.path / "baseline.json")
+    weights = property(lambda self: self.path / "baseline.safetensors")
+    onnx = property(lambda self: self.path / "baseline.onnx")
+
+    @classmethod
+    def create(cls, out: Path | None) -> "RunDirectory":
+        """A new, empty run directory; `runs/<date>-<n>` where `out` is None.
+
+        Raises:
+            RunDirectoryError: it exists and is not empty, or cannot be made.
+        """
+        path = (out if out is not None else _next_free(Path("runs"))).absolute()
+        if _NAME.fullmatch(path.name) is None:
+            raise RunDirectoryError(
+                f"{path.name!r} is no name for a run: letters, digits, '.', '_' and '-', at most 64, "
+                f"beginning with a letter or digit."
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise RunDirectoryError(
+                    f"{path} exists and is not empty. Continue it with: mnas resume {path} "
+                    f"- or choose another folder with --out."
+                )
+            probe = path / ".write-test"
+            probe.touch()
+            probe.unlink()
+        except FileExistsError as error:
+            raise RunDirectoryError(f"{path} is a file; choose another folder with --out.") from error
+        except OSError as error:
+            if isinstance(error, RunDirectoryError):
+                raise
+            raise RunDirectoryError(
+                f"cannot write to {path}: {error.strerror}. Choose a folder you may write to with --out."
+            ) from error
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """An existing run directory.
+
+        Raises:
+            RunDirectoryError: it is not there, or not a run of this version.
+        """
+        run = cls(path.absolute())
+        if not run.config.is_file():
+            raise RunDirectoryError(f"{path} is not a run directory: it has no config.toml.")
+        found = run.read_config().get("format")
+        if found != FORMAT:
+            raise RunDirectoryError(
+                f"{path} was written in run format {found!r}; this version of mnas reads format {FORMAT}. "
+                f"Open it with the version named in its env.json."
+            )
+        return run
+
+    def discard(self) -> None:
+        """Removes what a run that never began has left; anything that is not ours stays."""
+        trials = [f"{self.trials.name}{end}" for end in ("", "-wal", "-shm")]
+        for name in (self.config.name, self.environment.name, self.calibration.name, *trials, ".lock"):
+            (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Writes the resolved configuration, with the format of the run."""
+        write_bytes(self.config, tomli_w.dumps({"format": FORMAT, **config}).encode())
+
+    def read_config(self) -> dict[str, Any]:
+        """The stored configuration with its `format`.
+
+        Raises:
+            RunDirectoryError: unreadable, or not TOML.
+        """
+        try:
+            return tomllib.loads(self.config.read_text())
+        except OSError as error:
+            raise RunDirectoryError(f"cannot read {self.config}: {error.strerror}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RunDirectoryError(f"{self.config} is damaged: {error}.") from error
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the run for this process; the lock of a process that died is free at once.
+
+        Raises:
+            RunDirectoryError: another process holds it, or the folder cannot be written.
+        """
+        try:
+            file: IO[str] = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise RunDirectoryError(f"cannot write to {self.path}: {error.strerror}.") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise RunDirectoryError(
+                    f"{self.path} is in use by {holder}. Wait for it, or stop it; it can be resumed."
+                ) from error
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
+            yield
+
+
+def _next_free(parent: Path) -> Path:
+    today = date.today().isoformat()
+    number = 1
+    while (parent / f"{today}-{number}").exists():
+        number += 1
+    return parent / f"{today}-{number}"

@@ -1,0 +1,52 @@
+"""The winner as files: the specification, the weights where it was trained, and an ONNX model that runs."""
+
+from typing import Any
+
+from mnas.errors import SearchError
+from mnas.files import write_json
+from mnas.records import network_fields
+from mnas.rundir import RunDirectory
+from mnas.search.final import Final
+from mnas.search.outcome import accuracy_fields
+from mnas.search.problem import Problem
+from mnas.search.timing import Timing
+from mnas.seeds import derive_seed
+
+
+def write_baseline(run: RunDirectory, problem: Problem, timing: Timing, final: Final) -> dict[str, Any]:
+    """Writes `baseline.json`, `baseline.onnx` and, where candidates are trained, `baseline.safetensors`.
+
+    A winner that was trained is trained once more from the seed of its trial, which gives the same weights, and
+    scored on the test split, which nothing else touches.
+
+    Returns:
+        The `baseline` object of the result.
+
+    Raises:
+        SearchError: fvcore's multiply-adds are not the analytic ones, the exported graph differs from the torch
+            module, or the winner cannot be trained again.
+    """
+    from mnas.export import export_onnx, verify_madds  # imports torch
+
+    assert final.winner is not None
+    trial = final.winner.candidate.trial
+    spec = problem.space.decode(problem.space.from_key(trial.key))
+    fields: dict[str, Any] = {"architecture": trial.key, **network_fields(spec), "madds": verify_madds(spec)}
+    fields |= {**final.latency, **accuracy_fields(trial)}
+    weights = trained = None
+    if hasattr(problem.accuracy, "train"):
+        from mnas.weights import load_weights, save_weights
+
+        network = problem.accuracy.train(spec, seed=derive_seed(problem.config.seed, "trial", trial.number))
+        if abs(network.accuracy - trial.metrics["accuracy"]) > 3 * trial.metrics["accuracy_std"]:
+            raise SearchError(
+                f"trained again, the winner scores {network.accuracy:.1%} where its trial scored "
+                f"{trial.metrics['accuracy']:.1%}; the training is not repeatable on this machine."
+            )
+        fields["test_accuracy"] = problem.accuracy.test_accuracy(network)
+        trained = trial.source
+        save_weights(run.weights, network.module, {"trained": str(trained)})
+        weights = load_weights(run.weights)
+    write_json(run.baseline, spec.to_dict())
+    exported = export_onnx(spec, run.onnx, weights=weights, trained=trained, seed=problem.config.seed)
+    return {**fields, "weights": exported.weights}

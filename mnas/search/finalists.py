@@ -1,0 +1,123 @@
+"""Which trials are measured at the end, and which of them wins. Pure functions."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mnas.search.history import Trial
+
+FINALISTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A trial with the cost by which it is judged: predicted ms with its interval, or exact multiply-adds."""
+
+    trial: Trial
+    accuracy: float
+    accuracy_std: float
+    cost: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A finalist after measuring: `upper` is the greatest cost that it may have, `status` the measurement's."""
+
+    candidate: Candidate
+    cost: float
+    upper: float
+    status: Literal["ok", "unresolved", "noisy"] = "ok"
+
+
+def candidates(trials: Sequence[Trial], cost: Literal["latency_ms", "madds"]) -> list[Candidate]:
+    """The done trials, each network once."""
+    unique = {trial.key: trial for trial in reversed(trials) if trial.status == "done"}
+    found = []
+    for trial in reversed(unique.values()):
+        value = trial.metrics[cost]
+        low, high = (
+            (trial.metrics["latency_low_ms"], trial.metrics["latency_high_ms"])
+            if cost == "latency_ms"
+            else (value, value)
+        )
+        accuracy, std = trial.metrics["accuracy"], trial.metrics["accuracy_std"]
+        found.append(Candidate(trial, accuracy, std, value, low, high))
+    return found
+
+
+def pareto_front(pool: Sequence[Candidate]) -> list[Candidate]:
+    """Those that no other beats in accuracy at no more cost, most accurate first."""
+    front: list[Candidate] = []
+    for candidate in sorted(pool, key=lambda c: (-c.accuracy, c.cost, c.trial.number)):
+        if not front or candidate.cost < front[-1].cost:
+            front.append(candidate)
+    return front
+
+
+def select(pool: Sequence[Candidate], target: float, count: int = FINALISTS) -> list[list[Candidate]]:
+    """Two rounds of at most `count` finalists each; the second is for when none of the first holds.
+
+    A prediction is uncertain, so the first round spreads evenly over the Pareto front from the costliest network
+    that may be within the target (lower end of its interval) down to the first that almost surely is (upper end).
+    The second takes the `count` most accurate of those that surely are. Places left over on a short front
+    go to the most accurate of the others.
+    """
+    possible = [c for c in pool if c.low <= target]
+    front = pareto_front(possible)
+    sure = next((i for i, c in enumerate(front) if c.high <= target), len(front) - 1)
+    window = front[: sure + 1]
+    first = _spread(window, count)
+    first = _fill(first, front[sure + 1 :], possible, count)
+    chosen = {c.trial.number for c in first}
+    rest = [c for c in possible if c.trial.number not in chosen]
+    safe = sorted((c for c in rest if c.high <= target), key=lambda c: -c.accuracy)
+    second = _fill(safe[:count], pareto_front(rest), rest, count)
+    return [group for group in (first, second) if group]
+
+
+def _spread(front: list[Candidate], count: int) -> list[Candidate]:
+    """At most `count` of a front, evenly spaced in cost, both ends among them."""
+    if len(front) <= count:
+        return list(front)
+    top, bottom = front[0].cost, front[-1].cost
+    chosen: list[Candidate] = []
+    for step in range(count):
+        wanted = top + (bottom - top) * step / (count - 1)
+        left = [c for c in front if c not in chosen]
+        chosen.append(min(left, key=lambda c: abs(c.cost - wanted)))
+    return sorted(chosen, key=lambda c: -c.accuracy)
+
+
+def _fill(
+    chosen: list[Candidate], neighbours: list[Candidate], pool: list[Candidate], count: int
+) -> list[Candidate]:
+    """`chosen`, filled up to `count` from the front's neighbours, then the most accurate of the pool."""
+    filled = list(chosen)
+    taken = {c.trial.number for c in filled}
+    for candidate in [*neighbours, *sorted(pool, key=lambda c: -c.accuracy)]:
+        if len(filled) >= count:
+            break
+        if candidate.trial.number not in taken:
+            taken.add(candidate.trial.number)
+            filled.append(candidate)
+    return filled
+
+
+def decide(finalists: Sequence[Measured], target: float, tie: float | None) -> Measured | None:
+    """The most accurate finalist within the target as measured; of ties the fastest. None if none is within.
+
+    Args:
+        finalists: those measured; a noisy measurement decides nothing.
+        target: in the unit of the costs.
+        tie: accuracies (fraction) closer than this are equal; None takes one standard error of the best.
+    """
+    within = [m for m in finalists if m.status != "noisy" and math.isfinite(m.upper) and m.upper <= target]
+    if not within:
+        return None
+    best = max(within, key=lambda m: m.candidate.accuracy)
+    width = best.candidate.accuracy_std if tie is None else tie
+    ties = [m for m in within if m.candidate.accuracy >= best.candidate.accuracy - width]
+    return min(ties, key=lambda m: (m.cost, -m.candidate.accuracy, m.candidate.trial.number))

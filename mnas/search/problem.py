@@ -1,0 +1,188 @@
+"""From a configuration to the live parts of a search; everything that can be refused is refused here, first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mnas.config import DEFAULT_RESOLUTION, SearchConfig
+from mnas.errors import InputError, MnasError, SearchError
+from mnas.latency.conditions import Conditions
+from mnas.objective import Reward
+from mnas.protocols import AccuracyModel, Controller, LatencyModel
+from mnas.registry import BUILTIN, Kind, is_reference, make
+from mnas.search.loop import Limits, check_accuracies
+from mnas.search_space import NetworkSpec, SearchSpace, extremes, network_cost
+from mnas.seeds import derive_seed
+from mnas.units import format_count, parse_count, parse_duration_s
+
+if TYPE_CHECKING:
+    from mnas.data import ImageData
+
+DEFAULT_CLASSES = 1000  # ImageNet's
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is searched, and how a network is judged.
+
+    `latency_plugin` is the user's own latency model, made; None where latency is known from this device, which
+    takes measuring and is prepared later.
+    """
+
+    config: SearchConfig
+    space: SearchSpace
+    controller: Controller
+    accuracy: AccuracyModel
+    reward: Reward
+    limits: Limits
+    conditions: Conditions
+    latency_plugin: LatencyModel | None
+
+    @property
+    def accuracy_name(self) -> str:
+        """As in the configuration."""
+        assert self.config.accuracy is not None
+        return self.config.accuracy
+
+
+def make_problem(config: SearchConfig) -> Problem:
+    """Loads space, data, accuracy model and controller, and tries the accuracy model where that is cheap.
+
+    Args:
+        config: `resolved`.
+
+    Raises:
+        InputError: something named cannot be loaded, or the parts do not fit each other.
+        SearchError: a factory or the accuracy model raised, or a MAdds target lies outside the space.
+    """
+    conditions = Conditions(threads=config.threads, batch=config.batch)
+    data = _data(config)
+    space = _space(config, data)
+    problem = Problem(
+        config=config,
+        space=space,
+        controller=make(
+            "controller",
+            config.controller,
+            {"space": space, "seed": derive_seed(config.seed, "controller")},
+            "ask",
+        ),
+        accuracy=_accuracy(config, data),
+        reward=Reward(config.reward, config.target_value),
+        limits=_limits(config),
+        conditions=conditions,
+        latency_plugin=_latency_plugin(config, space, conditions),
+    )
+    _preflight(problem)
+    if config.target_kind == "madds":
+        _check_madds_range(space, config.target_value)
+    return problem
+
+
+def flags_needed(config: SearchConfig) -> str:
+    """The flags that resuming this run needs again: what a stored run says never causes an import by itself."""
+    kinds: tuple[tuple[Kind, str | None], ...] = (
+        ("space", config.space),
+        ("controller", config.controller),
+        ("latency", config.latency),
+        ("accuracy", config.accuracy),
+    )
+    return "".join(f" --{kind} {name}" for kind, name in kinds if name and is_reference(name))
+
+
+def _data(config: SearchConfig) -> "ImageData | None":
+    if config.data is None:
+        return None
+    from mnas.data import load_data
+
+    return load_data(config.data)
+
+
+def _space(config: SearchConfig, data: "ImageData | None") -> SearchSpace:
+    if data is None:
+        resolution, classes = config.resolution or DEFAULT_RESOLUTION, config.classes or DEFAULT_CLASSES
+    else:
+        from mnas.data import search_resolution
+
+        resolution, classes = config.resolution or search_resolution(data), len(data.classes)
+    space = make("space", config.space, {"resolution": resolution, "num_classes": classes}, "decode")
+    if not isinstance(space, SearchSpace):
+        raise InputError(f"the space {config.space!r} made a {type(space).__name__}, expected a SearchSpace.")
+    return space
+
+
+def _accuracy(config: SearchConfig, data: "ImageData | None") -> AccuracyModel:
+    offered: Mapping[str, Any] = {"seed": derive_seed(config.seed, "accuracy")}
+    if data is not None:
+        offered = {**offered, "data": data, "epochs": config.epochs}
+    assert config.accuracy is not None
+    model: AccuracyModel = make("accuracy", config.accuracy, offered, "evaluate")
+    return model
+
+
+def _latency_plugin(config: SearchConfig, space: SearchSpace, conditions: Conditions) -> LatencyModel | None:
+    if config.latency in BUILTIN["latency"]:
+        return None
+    seed = derive_seed(config.seed, "latency")
+    model: LatencyModel = make(
+        "latency", config.latency, {"space": space, "conditions": conditions, "seed": seed}, "predict"
+    )
+    return model
+
+
+def _limits(config: SearchConfig) -> Limits:
+    assert config.trials is not None
+    assert config.ask_batch is not None
+    return Limits(
+        trials=config.trials,
+        ask_batch=config.ask_batch,
+        max_seconds=parse_duration_s(config.max_time) if config.max_time else None,
+        max_params=parse_count(config.max_params) if config.max_params else None,
+        max_madds=parse_count(config.max_madds) if config.max_madds else None,
+    )
+
+
+def _preflight(problem: Problem) -> None:
+    """Asks a cheap accuracy model about one network, so that a space it does not cover is refused now."""
+    if getattr(problem.accuracy, "expensive", False):
+        return
+    space, name = problem.space, problem.accuracy_name
+    spec = space.decode(space.architecture([0] * len(space.choices)))
+    try:
+        check_accuracies(problem.accuracy.evaluate([spec], seed=0), 1, name)
+    except InputError as error:
+        raise InputError(
+            f"the accuracy model {name!r} does not cover the space {space.name!r} as asked for: {error} "
+            f"Train on images with --data (--data digits, for example), or bring your own --accuracy module:factory."
+        ) from error
+    except MnasError:
+        raise
+    except Exception as error:
+        raise SearchError(f"the accuracy model {name!r} raised {type(error).__name__}: {error}.") from error
+
+
+def _check_madds_range(space: SearchSpace, target: float) -> None:
+    def madds(spec: NetworkSpec) -> float:
+        return network_cost(spec).madds
+
+    least, greatest = (madds(space.decode(point)) for point in extremes(space, madds))
+    check_range(target, least, greatest, f"the space {space.name!r}", format_count)
+
+
+def check_range(target: float, least: float, greatest: float, what: str, show: Any) -> None:
+    """Refuses a target outside the range of a space.
+
+    Raises:
+        SearchError: with the range, and what to do.
+    """
+    if target < least:
+        raise SearchError(
+            f"the target {show(target)} is below the range of {what}: its members take {show(least)} to "
+            f"{show(greatest)}. Raise the target, or lower --resolution."
+        )
+    if target > greatest:
+        raise SearchError(
+            f"the target {show(target)} is above the range of {what}: its members take {show(least)} to "
+            f"{show(greatest)}, so every one of them fits. Choose a target inside the range, or raise "
+            f"--resolution; growing a network beyond the space (compound scaling) is not in this version yet."
+        )

@@ -1,0 +1,192 @@
+"""One run from its directory: begin or resume, search, measure the finalists, write the baseline."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from mnas.config import SearchConfig, make_config
+from mnas.env import environment
+from mnas.errors import InputError, MnasError, RunDirectoryError, SearchError
+from mnas.files import write_json
+from mnas.registry import is_reference
+from mnas.rundir import RunDirectory
+from mnas.search.baseline import write_baseline
+from mnas.search.final import Final, judge_finalists
+from mnas.search.history import History
+from mnas.search.loop import Loop
+from mnas.search.outcome import search_result
+from mnas.search.problem import Problem, flags_needed, make_problem
+from mnas.search.reporting import Reporter
+from mnas.search.timing import prepare_timing
+from mnas.store import EventStore
+
+
+def start_search(config: SearchConfig, out: Path | None, reporter: Reporter) -> dict[str, Any]:
+    """A new search in a new run directory.
+
+    Args:
+        config: what was asked for.
+        out: the run directory, not there or empty; None is `runs/<date>-<n>`.
+        reporter: told of progress.
+
+    Returns:
+        The result, as `outcome.search_result` describes it.
+
+    Raises:
+        InputError: something is wrong with the input; nothing was run.
+        SearchError: a target out of range, or a predictor that fails; the run can be resumed.
+    """
+    config = config.resolved()
+    reporter.stage("preparing")
+    problem = make_problem(config)
+    run = RunDirectory.create(out)
+    with run.locked():
+        run.write_config(config.to_toml())
+        write_json(run.environment, environment())
+        with EventStore.create(run.trials) as store:
+            try:
+                return _search(run, store, problem, reporter)
+            except SearchError:
+                began = any(event.kind == "asked" for event in store.events())
+                if not began:
+                    run.discard()
+                raise
+
+
+def resume_search(path: Path, flags: Mapping[str, str], reporter: Reporter) -> dict[str, Any]:
+    """Goes on with an interrupted search; a finished one gives its result again.
+
+    Args:
+        path: the run directory.
+        flags: `space`, `controller`, `latency` or `accuracy` as given on the command line, needed again where
+            the run used a `module:factory` of the user's.
+        reporter: told of progress.
+
+    Raises:
+        RunDirectoryError: not a run, damaged, of another version, or in use.
+        InputError: a needed flag is missing or differs from the run's.
+        SearchError: as for a new search.
+    """
+    run = RunDirectory.open(path)
+    with run.locked():
+        config = stored_config(run)
+        for name in ("space", "controller", "latency", "accuracy"):
+            stored, given = getattr(config, name), flags.get(name)
+            if given is not None and given != stored:
+                raise InputError(
+                    f"this run was begun with --{name} {stored}; it cannot go on with {given!r}."
+                )
+            if stored and is_reference(stored) and given is None:
+                raise InputError(
+                    f"this run uses your own {name} {stored!r}, which is loaded only when you name it again: "
+                    f"{resume_command(run, config)}"
+                )
+        with EventStore.open(run.trials) if run.trials.exists() else EventStore.create(run.trials) as store:
+            history = History.read(store.events())
+            ended = history.result
+            if ended is not None and (ended["status"] == "no_feasible" or run.baseline.exists()):
+                reporter.note("this search had ended; nothing was left to do.")
+                return dict(ended)
+            reporter.stage("preparing")
+            return _search(run, store, make_problem(config), reporter)
+
+
+def stored_config(run: RunDirectory) -> SearchConfig:
+    """The configuration of a run.
+
+    Raises:
+        RunDirectoryError: it is damaged.
+    """
+    values = {key: value for key, value in run.read_config().items() if key != "format"}
+    try:
+        return make_config(values)
+    except InputError as error:
+        raise RunDirectoryError(f"{run.config} is damaged or from another version: {error}") from error
+
+
+def resume_command(run: RunDirectory, config: SearchConfig) -> str:
+    """What to type to go on with this run."""
+    return f"mnas resume {run.path}{flags_needed(config)}"
+
+
+def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Reporter) -> dict[str, Any]:
+    started = time.monotonic()
+    history = History.read(store.events())
+    before = history.seconds
+    try:
+        timing = prepare_timing(problem, run, store, history, reporter)
+        loop = Loop(
+            space=problem.space,
+            controller=problem.controller,
+            reward=problem.reward,
+            latencies=timing.predict if problem.config.target_kind == "latency" else None,
+            accuracy=problem.accuracy,
+            accuracy_name=problem.accuracy_name,
+            limits=problem.limits,
+            seed=problem.config.seed,
+            store=store,
+            history=history,
+            reporter=reporter,
+        )
+        loop.replay()
+        reporter.stage(f"searching {problem.space.name} with {problem.config.controller}")
+        loop.run()
+        final = judge_finalists(problem, timing, history, reporter)
+        write_json(run.finalists, final.evidence)
+        store.append("finalists", [{"finalists": final.rows}])
+        baseline = None
+        if final.winner is not None:
+            reporter.stage("writing the baseline")
+            baseline = write_baseline(run, problem, timing, final)
+        result = _result(
+            run, problem, final.status, history, before + time.monotonic() - started, baseline, final
+        )
+        write_json(run.result, result)
+        store.append("finished", [result])
+        store.commit()
+    except KeyboardInterrupt:
+        store.commit()
+        seconds = before + time.monotonic() - started
+        reporter.note(f"interrupted; nothing is lost. Go on with: {resume_command(run, problem.config)}")
+        return _result(run, problem, "interrupted", history, seconds, None, None)
+    except MnasError as error:
+        if history.trials:
+            error.add_note(
+                f"{len(history.trials)} trials are kept in {run.path}. Go on with: "
+                f"{resume_command(run, problem.config)}"
+            )
+        raise
+    return result
+
+
+def _result(
+    run: RunDirectory,
+    problem: Problem,
+    status: Literal["done", "interrupted", "noisy", "no_feasible"],
+    history: History,
+    seconds: float,
+    baseline: Mapping[str, Any] | None,
+    final: Final | None,
+) -> dict[str, Any]:
+    config = problem.config
+    counts = history.counts()
+    best = history.best()
+    return search_result(
+        run=str(run.path),
+        status=status,
+        target={"kind": config.target_kind, "value": config.target_value},
+        trials=counts["done"] + counts["failed"] + counts["infeasible"],
+        seconds=seconds,
+        baseline=baseline,
+        space=config.space,
+        controller=config.controller,
+        reward=config.reward,
+        best_reward=None if best is None else best.reward,
+        failed=counts["failed"],
+        infeasible=counts["infeasible"],
+        conditions=problem.conditions.describe(),
+        finalists=[] if final is None else final.rows,
+        calibration=None if final is None else final.calibration,
+        warnings=[] if final is None else final.warnings,
+    )

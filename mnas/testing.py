@@ -1,0 +1,116 @@
+"""Conformance suites: what any controller must do, ours or yours. Each check raises AssertionError.
+
+from mnas.testing import check_controller
+check_controller(MyController)
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mnas.errors import InputError
+from mnas.protocols import Controller, Observation
+from mnas.search_space import Architecture, Choice, NetworkSpec, SearchSpace, StageSpec, mbconv_space
+
+Factory = Callable[..., Controller]
+
+
+def _build(values: Any) -> NetworkSpec:
+    return NetworkSpec(8, (StageSpec("sepconv", values["kernel"], 1, 8, values["layers"]),), 8, 32, 10)
+
+
+def small_space() -> SearchSpace:
+    """Four networks, two of three points of which merge: small enough to be exhausted."""
+    choices = (Choice("kernel", (3, 5)), Choice("layers", (1, 2, 3), {"kernel": (5,)}))
+    return SearchSpace("small", choices, _build)
+
+
+def one_network() -> SearchSpace:
+    """A space of a single network."""
+    return SearchSpace("one", (Choice("kernel", (3,)), Choice("layers", (1,))), _build)
+
+
+def reward_of(architecture: Architecture) -> float:
+    """A made-up reward in 0..1, greatest for the last option of each choice."""
+    return sum(architecture) / (3.0 * len(architecture))
+
+
+def drive(controller: Controller, batches: int, size: int) -> list[Architecture]:
+    """Asks and tells; every fifth trial fails, every seventh is infeasible. Returns the asks in order."""
+    asked: list[Architecture] = []
+    for _ in range(batches):
+        batch = controller.ask(size)
+        asked += batch
+        controller.tell([_observe(a, len(asked) + i) for i, a in enumerate(batch)])
+    return asked
+
+
+def _observe(architecture: Architecture, number: int) -> Observation:
+    if number % 5 == 0:
+        return Observation(architecture, "failed", None)
+    if number % 7 == 0:
+        return Observation(architecture, "infeasible", None)
+    return Observation(architecture, "done", reward_of(architecture))
+
+
+def check_asks_lie_in_the_space(factory: Factory) -> None:
+    """Every ask is a canonical point, and no more come than were wanted."""
+    space = mbconv_space()
+    controller = factory(space, seed=1)
+    for size in (1, 7, 64):
+        asked = controller.ask(size)
+        assert len(asked) == size, f"asked for {size}, got {len(asked)}"
+        assert all(space.architecture(a) == a for a in asked), "an ask is not a canonical point of the space"
+
+
+def check_seeds(factory: Factory) -> None:
+    """The same seed gives the same asks, 0 is a seed like any other, and seeds differ."""
+    space = mbconv_space()
+    runs = [drive(factory(space, seed=seed), 4, 16) for seed in (0, 0, 1)]
+    assert runs[0] == runs[1], "seed 0 gave two different sequences"
+    assert runs[0] != runs[2], "seeds 0 and 1 gave the same sequence"
+
+
+def check_replay(factory: Factory) -> None:
+    """A new controller that is asked and told the same goes on as the old one would have."""
+    space = mbconv_space()
+    first, second = factory(space, seed=3), factory(space, seed=3)
+    drive(first, 5, 8)
+    drive(second, 5, 8)
+    assert first.ask(32) == second.ask(32), "a replayed controller goes on otherwise"
+
+
+def check_small_spaces_end(factory: Factory) -> None:
+    """A space that is used up ends the search or repeats it; it never hangs and never leaves the space."""
+    for space, networks in ((one_network(), 1), (small_space(), 4)):
+        asked = drive(factory(space, seed=0), 6, 4)
+        assert 1 <= len(set(asked)) <= networks
+        assert all(space.architecture(a) == a for a in asked)
+
+
+def check_foreign_points(factory: Factory) -> None:
+    """A told point outside the space raises; one of the space that was never asked is accepted."""
+    space = mbconv_space()
+    controller = factory(space, seed=0)
+    try:
+        controller.tell([Observation(Architecture((9,) * len(space.choices)), "done", 0.5)])
+    except InputError:
+        pass
+    else:
+        raise AssertionError("a point outside the space was accepted")
+    controller.tell([Observation(space.architecture([0] * len(space.choices)), "done", 0.5)])
+    assert len(controller.ask(3)) == 3
+
+
+CONTROLLER_CHECKS: Sequence[Callable[[Factory], None]] = (
+    check_asks_lie_in_the_space,
+    check_seeds,
+    check_replay,
+    check_small_spaces_end,
+    check_foreign_points,
+)
+
+
+def check_controller(factory: Factory) -> None:
+    """Every check of this module on `factory(space, *, seed)`."""
+    for check in CONTROLLER_CHECKS:
+        check(factory)

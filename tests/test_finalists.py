@@ -1,0 +1,87 @@
+import pytest
+
+from mnas.search.finalists import Candidate, Measured, candidates, decide, pareto_front, select
+from mnas.search.history import Trial
+
+
+def candidate(number: int, accuracy: float, ms: float, spread: float = 0.05) -> Candidate:
+    return Candidate(Trial(number, str(number)), accuracy, 0.01, ms, ms * (1 - spread), ms * (1 + spread))
+
+
+def measured(
+    number: int, accuracy: float, ms: float, upper: float | None = None, status: str = "ok"
+) -> Measured:
+    return Measured(candidate(number, accuracy, ms), ms, ms if upper is None else upper, status)  # type: ignore[arg-type]
+
+
+def test_the_front_holds_what_nothing_beats() -> None:
+    pool = [
+        candidate(0, 0.6, 10),
+        candidate(1, 0.7, 20),
+        candidate(2, 0.65, 21),
+        candidate(3, 0.7, 19),
+        candidate(4, 0.5, 12),
+    ]
+    assert [c.trial.number for c in pareto_front(pool)] == [3, 0]
+
+
+def test_finalists_spread_from_just_possible_to_surely_within() -> None:
+    # Costs 1..40 ms, the slower the more accurate; the interval is +-5 %: possible up to 21.05, sure up to 19.04.
+    pool = [candidate(i, 0.5 + i / 1000, float(i)) for i in range(1, 41)]
+    first, second = select(pool, target=20.0, count=3)
+    assert [c.cost for c in first] == [21.0, 20.0, 19.0]
+    assert [c.cost for c in second] == [18.0, 17.0, 16.0]
+
+
+def test_finalists_are_at_most_eight_and_each_once() -> None:
+    pool = [candidate(i, 0.5 + (i % 50) / 1000, 10 + (i % 37) / 5) for i in range(500)]
+    rounds = select(pool, target=14.0)
+    numbers = [c.trial.number for group in rounds for c in group]
+    assert [len(group) for group in rounds] == [8, 8]
+    assert len(set(numbers)) == 16
+    assert all(c.low <= 14.0 for group in rounds for c in group)
+
+
+def test_nothing_possible_gives_no_finalists() -> None:
+    assert select([candidate(0, 0.6, 30.0)], target=20.0) == []
+
+
+def test_the_winner_is_the_most_accurate_within_the_target_as_measured() -> None:
+    finalists = [measured(0, 0.70, 21.0), measured(1, 0.68, 19.0), measured(2, 0.60, 10.0)]
+    winner = decide(finalists, 20.0, tie=0.003)
+    assert winner is not None
+    assert winner.candidate.trial.number == 1
+
+
+def test_the_upper_end_of_the_interval_has_to_be_within() -> None:
+    winner = decide([measured(0, 0.70, 19.9, upper=20.1), measured(1, 0.60, 19.0)], 20.0, tie=0.003)
+    assert winner is not None
+    assert winner.candidate.trial.number == 1
+
+
+def test_of_ties_the_fastest_wins() -> None:
+    finalists = [measured(0, 0.700, 19.0), measured(1, 0.698, 15.0), measured(2, 0.696, 10.0)]
+    by_mae = decide(finalists, 20.0, tie=0.003)
+    by_std = decide(finalists, 20.0, tie=None)  # one standard error of 0.01 reaches them all
+    assert by_mae is not None
+    assert by_std is not None
+    assert (by_mae.candidate.trial.number, by_std.candidate.trial.number) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "finalists", [[], [measured(0, 0.7, 21.0)], [measured(0, 0.7, 10.0, status="noisy")]]
+)
+def test_without_a_network_surely_within_there_is_no_winner(finalists: list[Measured]) -> None:
+    assert decide(finalists, 20.0, tie=0.003) is None
+
+
+def test_candidates_are_the_done_trials_each_network_once() -> None:
+    metrics = {"accuracy": 0.5, "accuracy_std": 0.0, "madds": 7.0}
+    trials = [
+        Trial(0, "a", "done", metrics, 0.5),
+        Trial(1, "b", "failed"),
+        Trial(2, "a", "done", metrics, 0.5),
+        Trial(3, "c", "waiting"),
+        Trial(4, "d", "done", metrics, 0.4),
+    ]
+    assert [c.trial.number for c in candidates(trials, "madds")] == [0, 4]

@@ -1,0 +1,532 @@
+"""Measuring: real runs of tiny networks, statistics with known answers, and every way a worker can fail."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mnas.latency import (
+    Conditions,
+    Measurement,
+    MeasurementSet,
+    MeasuringLatencyModel,
+    ProcessSamples,
+    child,
+    measure,
+    measure_each,
+    reference_ms_of,
+    session,
+    this_device,
+)
+from mnas.latency.child import run_worker
+from mnas.latency.device import Device
+from mnas.latency.intervals import (
+    MEDIAN_SD,
+    PROCESS_SPREAD,
+    Interval,
+    drifts,
+    over_processes,
+    paired_ratio,
+    robust_sd,
+    student_quantile,
+)
+from mnas.latency.lock import device_lock, lock_path
+from mnas.latency.measurement import gate, judge
+from mnas.latency.worker import FORMAT, bootstrap_median
+from mnas.search_space import NetworkSpec, StageSpec
+
+from mnas.errors import InputError, MeasurementError
+
+WORKER = Path(child.WORKER)
+CONDITIONS = Conditions()
+
+
+def tiny(repeats=4, **changes):
+    stages = (StageSpec("mbconv", 3, 2, 16, repeats, expansion=4, se_ratio=0.25),)
+    return replace(NetworkSpec(8, stages, 32, resolution=32, num_classes=10), **changes)
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path, monkeypatch):
+    """The lock and the model files of a test lie in its own folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+# --- real measurements -------------------------------------------------------------------------------------
+
+
+def test_twice_as_deep_is_slower_and_the_same_network_is_equal(tmp_path):
+    said = []
+    result = measure(
+        {"deep": tiny(24), "same": tiny(12)},
+        reference=tiny(12),
+        conditions=CONDITIONS,
+        processes=2,
+        budget_s=3.0,
+        seed=0,
+        on_progress=lambda done, total, what: said.append((done, total)),
+    )
+    assert 1.2 < result["deep"].ratio < 4
+    assert 0.7 < result["same"].ratio < 1.4
+    for item in result.measurements:
+        assert item.ratio_low <= item.ratio <= item.ratio_high
+        assert item.latency_ms == pytest.approx(item.ratio * result.reference_ms)
+        assert item.input_shape == (1, 3, 32, 32)
+        assert len(item.samples) >= 2
+        assert all(len(s.candidate_ms) == len(s.reference_ms) >= 10 for s in item.samples)
+    assert result["same"].model_sha256 != result["deep"].model_sha256
+    assert result.processes[0]["providers"] == ["CPUExecutionProvider"]
+    assert result.processes[0]["threads"] == 1
+    assert said[-1][0] == said[-1][1]
+    assert MeasurementSet.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+    assert not list(tmp_path.glob("mnas-latency-*"))
+
+
+def test_reference_given_scales_the_milliseconds():
+    result = measure_each(
+        {"same": tiny()},
+        reference=tiny(),
+        conditions=CONDITIONS,
+        processes=1,
+        reference_ms=50.0,
+        budget_s=0.3,
+        seed=1,
+        pin=False,
+    )
+    assert result["same"].latency_ms == pytest.approx(50 * result["same"].ratio)
+    assert result["same"].raw_ms < 25  # the plain clock does not know of the 50
+    assert result.reference_given
+    assert result.processes[0]["cores"] is None
+    with pytest.raises(LookupError, match="did you mean 'same'"):
+        result["sam"]
+
+
+def test_two_images_take_longer_than_one():
+    one, two = (
+        reference_ms_of(tiny(8, resolution=64), conditions=Conditions(batch=batch), processes=1, seed=0)
+        for batch in (1, 4)
+    )
+    assert two > 1.5 * one
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"networks": {}}, "at least one network"),
+        ({"processes": 0}, "processes must be at least 1"),
+        ({"budget_s": 0.0}, "budget_s must be positive"),
+        ({"reference_ms": -1.0}, "reference_ms must be positive"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, problem):
+    given = {"networks": {"a": tiny()}, "reference": tiny(), "conditions": CONDITIONS, "seed": 0, **arguments}
+    networks = given.pop("networks")
+    for function in (measure, measure_each):
+        with pytest.raises(InputError, match=problem):
+            function(networks, **given)
+
+
+# --- what can go wrong with the child ----------------------------------------------------------------------
+
+FAILURES = {
+    "kill": ("os.kill(os.getpid(), 9)", "ended by SIGKILL.*out of memory"),
+    "segfault": ("os.kill(os.getpid(), 11)", "ended by SIGSEGV"),
+    "status": (
+        "print('no such thing', file=sys.stderr); sys.exit(3)",
+        "status 3.*Its last words: no such thing",
+    ),
+    "garbage": ("print('warming up...')", "no event: 'warming up...'"),
+    "json garbage": ("print('[1, 2]')", r"no event: '\[1, 2\]'"),
+    "empty line": ("print()", "no event"),
+    "unknown event": ('print(\'{"event": "party"}\')', "no event"),
+    "closed output": ("os.close(1); time.sleep(60)", "closed its output without a result"),
+    "silent": ("time.sleep(60)", "silent for 1 s"),
+    "deaf": (
+        'signal.signal(15, signal.SIG_IGN); print(\'{"event": "start"}\', flush=True); time.sleep(60)',
+        "silent",
+    ),
+    "error": ('print(\'{"event": "error", "message": "no memory"}\')', "failed: no memory"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_failing_child_is_one_clear_error_and_leaves_nothing(name, tmp_path, monkeypatch):
+    code, message = FAILURES[name]
+    pid_file = tmp_path / "pid"
+    worker = tmp_path / "fake.py"
+    worker.write_text(
+        f"import os, signal, sys, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\n{code}\n"
+    )
+    monkeypatch.setattr(child, "GRACE_S", 0.3)
+    with pytest.raises(MeasurementError, match=message):
+        run_worker({}, worker=worker, silence_s=1.0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+
+
+def test_ctrl_c_ends_the_child_and_is_raised_again(tmp_path, monkeypatch):
+    worker = tmp_path / "fake.py"
+    worker.write_text(
+        "import json, os, time\nprint(json.dumps({'event': 'start', 'pid': os.getpid(),"
+        " 'group': os.getpgrp()}), flush=True)\ntime.sleep(60)\n"
+    )
+    monkeypatch.setattr(child, "WORKER", worker)
+    seen = []
+
+    def interrupt(done, total, what):
+        if what.startswith("measuring"):
+            raise KeyboardInterrupt
+
+    original = session.run_worker
+    monkeypatch.setattr(
+        session,
+        "run_worker",
+        lambda job, on_event: original(job, on_event=lambda event: (seen.append(event), on_event(event))),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        measure({"a": tiny()}, reference=tiny(), conditions=CONDITIONS, seed=0, on_progress=interrupt)
+    assert seen[0]["group"] == seen[0]["pid"] != os.getpgrp()  # Ctrl-C would not have reached it
+    with pytest.raises(ProcessLookupError):
+        os.kill(seen[0]["pid"], 0)
+    assert not list(tmp_path.glob("mnas-latency-*"))
+    with device_lock(wait_s=0):
+        pass
+
+
+def test_a_model_that_does_not_open_is_the_worker_s_error(tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    job = {
+        "format": FORMAT,
+        "reference": str(tmp_path / "broken.onnx"),
+        "batches": [],
+        "seed": 0,
+        "threads": 1,
+    }
+    job |= {"pin": False, "clock": "core", "provider": "CPUExecutionProvider", "warm_cap_s": 1.0}
+    job |= {"warm_runs": 1, "warm_s": 0.0, "settle": False}
+    with pytest.raises(MeasurementError, match="failed: InvalidProtobuf"):
+        run_worker(job)
+    with pytest.raises(MeasurementError, match="expected a job of format"):
+        run_worker({"format": "other"})
+
+
+def test_the_worker_needs_only_numpy_and_onnxruntime():
+    tree = ast.parse(WORKER.read_text())
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(str(node.module).partition(".")[0])
+    assert names - set(sys.stdlib_module_names) == {"numpy", "onnxruntime"}
+    # A script's folder comes first on its path, so no file beside the worker may hide a standard module.
+    assert not {path.stem for path in WORKER.parent.glob("*.py")} & set(sys.stdlib_module_names)
+
+
+def test_the_worker_ends_when_its_parent_is_gone(tmp_path):
+    """A parent that is killed outright cannot end its child, which must not go on measuring."""
+    from mnas.graph import build_graph
+
+    path = tmp_path / "net.onnx"
+    path.write_bytes(build_graph(tiny()).SerializeToString())
+    job = {"format": FORMAT, "reference": str(path), "batches": [[str(path)]], "threads": 1, "pin": False}
+    job |= {
+        "provider": "CPUExecutionProvider",
+        "clock": "wall",
+        "seed": 0,
+        "min_rounds": 10**9,
+        "max_rounds": 10**9,
+    }
+    job |= {
+        "budget_s": 1e9,
+        "precision": 0.0,
+        "warm_runs": 1,
+        "warm_s": 0.0,
+        "settle": False,
+        "warm_cap_s": 1.0,
+    }
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    code = (
+        "import subprocess, sys\n"
+        f"process = subprocess.Popen([sys.executable, {str(WORKER)!r}], stdin=open({str(tmp_path / 'job.json')!r}),"
+        " stdout=subprocess.PIPE, start_new_session=True)\n"
+        "for _ in range(3): process.stdout.readline()\n"  # start, warm, and a first progress of the rounds
+        "print(process.pid, flush=True)\nimport os; os._exit(0)\n"
+    )
+    pid = int(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60).stdout
+    )
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and _runs(pid):
+        time.sleep(0.1)
+    assert not _runs(pid)
+
+
+def _runs(pid):
+    """Whether a process runs; one that waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# --- the lock ----------------------------------------------------------------------------------------------
+
+
+def test_one_measurement_at_a_time():
+    said = []
+    with device_lock():
+        start = time.monotonic()
+        with (
+            pytest.raises(MeasurementError, match=f"process {os.getpid()} is measuring"),
+            device_lock(wait_s=0.3, on_wait=said.append),
+        ):
+            pytest.fail("two hold the lock")
+        assert time.monotonic() - start >= 0.3
+    assert said == [f"waiting for process {os.getpid()}, which is measuring on this device"]
+    with device_lock(wait_s=0):
+        pass
+
+
+def test_the_lock_lies_in_the_cache_folder_or_says_what_to_do(tmp_path):
+    assert lock_path().parent == tmp_path / "cache" / "mnas"
+    with pytest.raises(MeasurementError, match="XDG_CACHE_HOME"), device_lock(path=tmp_path):
+        pytest.fail("a folder is no lock file")
+
+
+# --- statistics with known answers -------------------------------------------------------------------------
+
+
+def test_a_drift_that_both_share_cancels():
+    reference = np.linspace(10, 20, 40)
+    ratio = paired_ratio(list(2 * reference), list(reference), seed=0)
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((2, 2, 2))
+    with pytest.raises(InputError, match="got 3 and 2"):
+        paired_ratio([1, 2, 3], [1, 2], seed=0)
+    with pytest.raises(InputError, match="at least one"):
+        paired_ratio([], [], seed=0)
+
+
+def test_bootstrap_interval_of_the_median_covers_it_95_times_in_100():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(400):
+        _, low, high = bootstrap_median(rng.normal(5, 1, 25), seed=trial)
+        hits += low <= 5 <= high
+    assert 0.90 <= hits / 400 <= 0.99
+
+
+def test_median_over_processes_ignores_one_that_is_off():
+    def steady(value):
+        return Interval(value, value * 0.995, value * 1.005)
+
+    ratio = over_processes([steady(1.00), steady(1.01), steady(2.0)])
+    assert ratio.value == pytest.approx(1.01)
+    assert 1.01 / 1.06 < ratio.low < 1.01 < ratio.high < 1.01 * 1.06
+    # Hand arithmetic for one process: only the usual spread and its own interval are known.
+    alone = over_processes([steady(1.0)])
+    half = np.hypot(student_quantile(2) * PROCESS_SPREAD, 0.005)
+    assert np.log(alone.high) == pytest.approx(half)
+    with pytest.raises(InputError, match="at least one process"):
+        over_processes([])
+
+
+@pytest.mark.parametrize(
+    ("spread", "processes", "least"), [(1, 1, 0.97), (1, 3, 0.97), (1, 5, 0.97), (3, 3, 0.86), (3, 5, 0.89)]
+)
+def test_interval_over_processes_covers_the_truth(spread, processes, least):
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(4000):
+        logs = rng.normal(0, spread * PROCESS_SPREAD, processes)
+        ratio = over_processes([Interval(v, v * 0.995, v * 1.005) for v in np.exp(logs).tolist()])
+        hits += ratio.low <= 1 <= ratio.high
+    assert hits / 4000 >= least - 0.02
+
+
+def test_constants_are_what_they_are_said_to_be():
+    rng = np.random.default_rng(2)
+    for count, expected in enumerate(MEDIAN_SD, 1):
+        values = rng.standard_normal((40_000, count))
+        assert np.median(values, axis=1).std() == pytest.approx(expected, rel=0.02)
+    # Tables of Student's t: 4.303, 2.776, 2.228 at 2, 4, 10 degrees of freedom.
+    assert student_quantile(2) == pytest.approx(4.303, rel=0.032)
+    assert student_quantile(4) == pytest.approx(2.776, rel=0.003)
+    assert student_quantile(10) == pytest.approx(2.228, rel=0.001)
+    for count in (2, 3, 5, 9, 12):
+        values = rng.standard_normal((4_000, count))
+        assert np.mean([robust_sd(row.tolist()) for row in values]) == pytest.approx(1, abs=0.05)
+
+
+def samples(reference, ratio=2.0, process=0, closed=True):
+    reference = tuple(float(value) for value in reference)
+    candidate = tuple(ratio * value for value in reference)
+    return ProcessSamples(process, candidate, reference, candidate, reference, closed)
+
+
+def test_drift_is_seen_within_a_process_and_between_them():
+    steady, moved, slow = [10.0] * 10, [10.0] * 5 + [14.0] * 5, [20.0] * 10
+    assert drifts([steady, steady, steady]) == [0, 0, 0]
+    assert drifts([steady, moved, steady])[1] == pytest.approx(0.4)
+    assert drifts([steady, slow, steady]) == pytest.approx([0, 1.0, 0])
+    assert drifts([[10.0]]) == [0]
+
+
+def test_noise_gate_statuses():
+    steady = [samples([10.0] * 10) for _ in range(3)]
+    assert judge(gate(steady), 3, seed=0)[0] == "ok"
+    assert judge(gate(steady), 3, seed=0)[1].value == pytest.approx(2)
+    # The budget ended before two of three intervals closed.
+    loose = [replace(item, closed=number == 0) for number, item in enumerate(steady)]
+    assert judge(gate(loose), 3, seed=0)[0] == "unresolved"
+    # One process drifted by 50 %: rejected, two are left, which is enough to say.
+    one = gate([*steady[:2], samples([10.0] * 5 + [15.0] * 5, ratio=3.0)])
+    assert [item.rejected for item in one] == [False, False, True]
+    assert judge(one, 3, seed=0)[1].value == pytest.approx(2)
+    assert judge(one, 3, seed=0)[0] == "ok"
+    # Two of three drifted: too few are left.
+    assert judge(gate([steady[0], *[samples([10.0] * 5 + [15.0] * 5)] * 2]), 3, seed=0)[0] == "noisy"
+    # The processes do not agree.
+    split = [samples([10.0] * 10, ratio=ratio) for ratio in (1.0, 1.3, 1.7)]
+    assert judge(gate(split), 3, seed=0)[0] == "noisy"
+
+
+# --- tries, with workers that answer what a test says -------------------------------------------------------
+
+
+def fake_worker(monkeypatch, answers):
+    """Replaces the worker: each call gives the next answer, (reference samples, ratio); returns the jobs."""
+    jobs, remaining = [], list(answers)
+
+    def run(job, on_event):
+        jobs.append(job)
+        reference, ratio = remaining.pop(0) if len(remaining) > 1 else remaining[0]
+        events = [{"event": "start", "onnxruntime": "0", "cores": [0], "threads": 1, "load": 0.5}]
+        for index, batch in enumerate(job["batches"]):
+            rows = [[ratio * value for value in reference]] * len(batch)
+            fields = {"samples_ms": rows, "samples_wall_ms": rows, "reference_ms": list(reference)}
+            fields |= {"reference_wall_ms": list(reference), "closed": True, "providers": ["CPU"]}
+            events.append({"event": "batch", "index": index, **fields})
+        events.append({"event": "done", "load": 0.7})
+        for event in events:
+            on_event(event)
+        return events
+
+    monkeypatch.setattr(session, "run_worker", run)
+    return jobs
+
+
+STEADY, DRIFTED = ([10.0] * 10, 2.0), ([10.0] * 5 + [18.0] * 5, 2.0)
+
+
+def test_a_rejected_process_is_replaced(monkeypatch):
+    jobs = fake_worker(monkeypatch, [STEADY, DRIFTED, STEADY, STEADY])
+    result = measure({"a": tiny()}, reference=tiny(2), conditions=CONDITIONS, seed=3)
+    assert len(jobs) == 4
+    assert len({job["seed"] for job in jobs}) == 4
+    assert [item.rejected for item in result["a"].samples] == [False, True, False, False]
+    assert (result["a"].status, result["a"].ratio, result["a"].raw_ms) == ("ok", pytest.approx(2), 20)
+    assert any("1 of 4 timings were rejected" in warning for warning in result.warnings)
+    assert result.processes[0]["load_before"] == 0.5
+
+
+def test_after_three_tries_the_status_is_noisy_and_it_is_said(monkeypatch):
+    jobs = fake_worker(monkeypatch, [DRIFTED])
+    result = measure({"a": tiny()}, reference=tiny(2), conditions=CONDITIONS, processes=2, seed=3)
+    assert len(jobs) == 6
+    assert result["a"].status == "noisy"
+    assert any("too noisy to measure a in 3 tries" in warning for warning in result.warnings)
+
+
+def test_only_what_is_missing_is_measured_again(monkeypatch):
+    jobs = fake_worker(monkeypatch, [STEADY, STEADY])
+    names = {f"n{number}": tiny(1 + number) for number in range(18)}
+    result = measure_each(names, reference=tiny(2), conditions=CONDITIONS, processes=1, seed=0)
+    assert [len(job["batches"]) for job in jobs] == [16, 2]  # few files lie on the disk at once
+    assert [item.name for item in result.measurements] == list(names)
+
+
+def test_measuring_model_measures_a_network_once(monkeypatch):
+    jobs = fake_worker(monkeypatch, [STEADY])
+    model = MeasuringLatencyModel(tiny(2), CONDITIONS, processes=1, seed=0)
+    first = model.predict([tiny(3), tiny(4), tiny(3)])
+    assert [len(job["batches"]) for job in jobs] == [1, 2]  # the reference, then two different networks
+    assert first[0] == first[2]
+    assert (first[0].ms, first[0].source) == (pytest.approx(20), "measured")
+    assert first[0].low_ms < first[0].ms < first[0].high_ms
+    assert CONDITIONS.describe() in first[0].device
+    assert model.predict([tiny(4)]) == [first[1]]
+    assert len(jobs) == 2
+    fake_worker(monkeypatch, [DRIFTED])
+    assert model.predict([tiny(5)])[0].source == "measured (noisy)"
+
+
+# --- conditions, device, JSON, imports ---------------------------------------------------------------------
+
+
+def test_conditions_are_checked_and_described():
+    assert Conditions().describe().startswith("batch 1, fp32, 1 thread, ONNX Runtime ")
+    assert Conditions().describe().endswith(" CPU")
+    assert Conditions.from_dict(Conditions(batch=4).to_dict()) == Conditions(batch=4)
+    assert (Conditions().clock, replace(Conditions(), batch=2).clock) == ("core", "core")
+    with pytest.raises(InputError) as caught:
+        Conditions(threads=0, batch=0, precision="int7", provider="AbacusExecutionProvider")
+    for word in ("threads must lie between 1 and", "batch must be", "int7", "AbacusExecutionProvider"):
+        assert word in str(caught.value)
+    with pytest.raises(InputError, match="usable cores, got 100000"):
+        Conditions(threads=100000)
+    with pytest.raises(InputError, match=r"unknown fields \['thread'\]"):
+        Conditions.from_dict({"thread": 1})
+
+
+def test_device_record():
+    device = this_device()
+    assert Device.from_dict(json.loads(json.dumps(device.to_dict()))) == device
+    assert len(device.fingerprint) == 16
+    assert replace(device, cores=device.cores + 1).fingerprint != device.fingerprint
+    assert replace(device).fingerprint == device.fingerprint
+    with pytest.raises(InputError, match=r"missing.*cpu"):
+        Device.from_dict({"cores": 2})
+
+
+def test_measurements_round_trip_and_refuse_what_they_do_not_know():
+    item = Measurement(
+        "a", "ok", 2.0, 1.9, 2.1, 20.0, 19.0, 21.0, 23.0, "0f", (1, 3, 8, 8), (samples([10.0]),)
+    )
+    assert item.raw_differs
+    assert not replace(item, raw_ms=21.0).raw_differs
+    whole = MeasurementSet(
+        CONDITIONS, this_device(), tiny(), 10.0, False, 11.0, (item,), ({"load": 1.0},), ("busy",), 0, 1.5
+    )
+    data = json.loads(json.dumps(whole.to_dict()))
+    assert MeasurementSet.from_dict(data) == whole
+    assert MeasurementSet.from_dict(data).to_dict() == data
+    with pytest.raises(InputError, match="format"):
+        MeasurementSet.from_dict({**data, "format": "other"})
+    with pytest.raises(InputError, match="missing, unknown"):
+        MeasurementSet.from_dict({**data, "more": 1})
+    del data["seed"]
+    with pytest.raises(InputError, match="seed"):
+        MeasurementSet.from_dict(data)
+
+
+def test_importing_it_loads_neither_torch_nor_onnx():
+    code = (
+        "import sys, mnas.latency; print([m for m in ('torch', 'onnx', 'onnxruntime') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert done.stdout.strip() == "[]"

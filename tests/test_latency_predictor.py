@@ -1,0 +1,409 @@
+"""Features, regression, the predictor and its calibration, and the check of what any model returns."""
+
+import json
+import math
+import random
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from mnas.latency import (
+    Calibration,
+    Conditions,
+    PredictionError,
+    StructuralPredictor,
+    calibrate,
+    check_estimates,
+    default_reference,
+    score,
+    session,
+    spearman,
+)
+from mnas.latency.features import FEATURES, network_features, segment_features
+from mnas.latency.regression import fit, nested_held_out, nonnegative_minimum
+from mnas.search_space import extremes, mbconv_space, mnasnet_space, network_cost, segments
+from scipy.optimize import nnls
+
+from mnas.errors import InputError, MeasurementError, SearchError
+from mnas.protocols import LatencyEstimate, LatencyModel
+from mnas.zoo import published
+
+SMALL = mbconv_space(resolution=32, num_classes=10)
+MADDS = ("pointwise_madds", "dense_madds", "depthwise3_madds", "depthwise5_madds", "vector_madds")
+# Prices of a made-up device, ms per unit.
+PRICES = {
+    "networks": 0.02,
+    "convolutions": 0.001,
+    "pointwise_madds": 2e-8,
+    "depthwise3_madds": 9e-8,
+    "depthwise5_madds": 5e-8,
+    "gates": 0.004,
+    "silu_elements": 3e-7,
+}
+
+
+def members(space, count, seed=0):
+    rng = random.Random(seed)
+    return [space.decode(space.sample(rng)) for _ in range(count)]
+
+
+def priced(spec):
+    return sum(
+        PRICES.get(name, 0.0) * amount for name, amount in zip(FEATURES, network_features(spec), strict=True)
+    )
+
+
+def named(spec):
+    return dict(zip(FEATURES, network_features(spec), strict=True))
+
+
+# --- features ----------------------------------------------------------------------------------------------
+
+
+def test_features_of_efficientnet_b0_by_hand():
+    b0 = named(published("efficientnet_b0"))
+    assert b0["networks"] == 1
+    # Stem and head; one separable block (depthwise, pointwise); 15 inverted ones (three convolutions each).
+    assert b0["convolutions"] == 2 + 2 + 15 * 3
+    assert b0["gates"] == 16
+    assert b0["dense_madds"] == 9 * 3 * 32 * 112 * 112
+    # First layers of no stage have a skip but those that keep stride and channels: 2+2+3+3+4 layers less 5.
+    assert b0["add_elements"] == 24 * 56**2 + 40 * 28**2 + 2 * 80 * 14**2 + 2 * 112 * 14**2 + 3 * 192 * 7**2
+    assert b0["pool_elements"] == b0["clamp_elements"] == b0["match_elements"] == 0
+
+
+@pytest.mark.parametrize("make", [mbconv_space, mnasnet_space])
+@pytest.mark.parametrize(("resolution", "classes"), [(224, 1000), (97, 7)])
+def test_features_hold_every_multiply_add_of_any_space(make, resolution, classes):
+    space = make(resolution=resolution, num_classes=classes)
+    for spec in [
+        *members(space, 10),
+        *map(space.decode, extremes(space, lambda s: float(network_cost(s).madds))),
+    ]:
+        features = named(spec)
+        assert sum(features[name] for name in MADDS) == network_cost(spec).madds
+        assert all(value >= 0 for value in features.values())
+
+
+def test_pooling_skips_and_fused_activations_are_told_apart():
+    space = mnasnet_space()
+    values = {choice.name: choice.options[0] for choice in space.choices}
+    plain = named(space.decode(space.from_values(values)))
+    pooled = named(space.decode(space.from_values({**values, "block2.skip": "pool"})))
+    assert plain["silu_elements"] == 0 < plain["clamp_elements"]
+    assert plain["pool_elements"] == 0 < pooled["pool_elements"]
+    assert pooled["match_elements"] > 0
+    assert {name for name in FEATURES if plain[name] != pooled[name]} == {
+        "pool_elements",
+        "match_elements",
+        "add_elements",
+    }
+
+
+# --- regression --------------------------------------------------------------------------------------------
+
+
+def test_nonnegative_minimum_is_scipy_s():
+    rng = np.random.default_rng(0)
+    assert nonnegative_minimum(np.eye(2), np.array([1.0, -1.0])).tolist() == [1, 0]
+    negative = 0
+    for _ in range(50):
+        matrix, target = rng.normal(size=(30, 8)), rng.normal(size=30)
+        expected, _ = nnls(matrix, target)
+        found = nonnegative_minimum(matrix.T @ matrix, matrix.T @ target)
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+        negative += (expected == 0).any()
+    assert negative > 10  # the bound was at work
+
+
+def test_known_coefficients_are_recovered():
+    rng = np.random.default_rng(1)
+    truth = np.array([3.0, 0.0, 0.5, 20.0])
+    features = rng.uniform(0, 1, (60, 4)) * np.array([1.0, 1e6, 10.0, 1e-3])
+    found = fit(features, features @ truth, 1e-9)
+    np.testing.assert_allclose(found, truth, rtol=1e-4, atol=1e-9)
+    wide = np.hstack([features, np.zeros((60, 1))])
+    assert fit(wide, features @ truth, 1e-9)[-1] == 0
+
+
+def test_held_out_predictions_do_not_see_their_own_network():
+    """One network is off by a factor of ten: the fit that predicts it must not know."""
+    rng = np.random.default_rng(2)
+    features = rng.uniform(1, 2, (40, 2))
+    targets = features @ np.array([1.0, 2.0])
+    clean = nested_held_out(features, targets, 0)
+    np.testing.assert_allclose(clean, targets, rtol=1e-4)
+    targets[7] *= 10
+    assert nested_held_out(features, targets, 0)[7] == pytest.approx(clean[7], rel=0.01)
+
+
+# --- predictor ---------------------------------------------------------------------------------------------
+
+
+def synthetic(noise=0.0, count=60, seed=0):
+    specs = members(SMALL, count, seed)
+    factors = np.exp(np.random.default_rng(seed).normal(0, noise, count)) if noise else np.ones(count)
+    return StructuralPredictor.fit(
+        specs,
+        [priced(spec) * factor for spec, factor in zip(specs, factors, strict=True)],
+        device="made up",
+        seed=0,
+    )
+
+
+def test_linear_latencies_are_predicted_exactly_and_elsewhere_too():
+    predictor, error = synthetic()
+    assert isinstance(predictor, LatencyModel)
+    assert error.n == 60
+    assert error.mape < 0.005
+    assert error.spearman > 0.999
+    for spec in members(SMALL, 50, seed=9):
+        (estimate,) = predictor.predict([spec])
+        assert estimate.ms == pytest.approx(priced(spec), rel=0.01)
+        assert (estimate.source, estimate.device) == ("calibrated predictor", "made up")
+    # Another resolution and head: sums that always moved together now move apart.
+    for spec in members(mbconv_space(resolution=48, num_classes=100), 10, seed=9):
+        assert predictor.predict([spec])[0].ms == pytest.approx(priced(spec), rel=0.04)
+
+
+def test_a_prediction_is_the_sum_of_its_segments():
+    predictor, _ = synthetic(noise=0.05)
+    specs = members(SMALL, 20, seed=3)
+    for spec, estimate in zip(specs, predictor.predict(specs), strict=True):
+        assert math.fsum(map(predictor.segment_ms, segments(spec))) == pytest.approx(estimate.ms, rel=1e-12)
+        features = dict(zip(FEATURES, network_features(spec), strict=True))
+        direct = sum(price * features[name] for name, price in predictor.coefficients.items())
+        assert estimate.ms == pytest.approx(direct, rel=1e-9)
+    assert predictor.predict([]) == []
+
+
+def test_the_90_percent_interval_holds_nine_of_ten_unseen_networks():
+    hits = total = 0
+    for seed in range(4):
+        predictor, error = synthetic(noise=0.05, count=48, seed=seed)
+        assert 0.02 < error.mape < 0.08
+        unseen = members(SMALL, 100, seed=100 + seed)
+        factors = np.exp(np.random.default_rng(50 + seed).normal(0, 0.05, 100))
+        for spec, factor, estimate in zip(unseen, factors, predictor.predict(unseen), strict=True):
+            hits += estimate.low_ms <= priced(spec) * factor <= estimate.high_ms
+            total += 1
+    assert 0.86 <= hits / total <= 0.99
+
+
+def test_interval_by_hand():
+    residuals = tuple((number - 20) / 100 for number in range(41))  # -0.20 to 0.20; ranks 2.1 from each end
+    predictor = StructuralPredictor({"networks": 1.0}, residuals, "d")
+    assert predictor.interval_factors == pytest.approx((1 - 0.19, 1 + 0.19))
+    assert StructuralPredictor({"networks": 1.0}, (0.1, 0.2), "d").interval_factors == pytest.approx(
+        (1.0, 1.2)
+    )
+
+
+def test_an_operation_that_was_never_fitted_is_refused():
+    predictor, _ = synthetic()
+    with pytest.raises(InputError, match=r"fitted on networks without clamp_elements.*Calibrate"):
+        predictor.predict(members(mnasnet_space(resolution=32, num_classes=10), 1))
+
+
+def test_predictor_round_trip_and_refusals():
+    predictor, _ = synthetic(noise=0.05)
+    data = json.loads(json.dumps(predictor.to_dict()))
+    again = StructuralPredictor.from_dict(data)
+    assert again == predictor
+    specs = members(SMALL, 5)
+    assert again.predict(specs) == predictor.predict(specs)
+    for broken in (
+        {**data, "format": "x"},
+        {**data, "coefficients": {"hope": 1.0}},
+        {**data, "residuals": []},
+    ):
+        with pytest.raises(InputError):
+            StructuralPredictor.from_dict(broken)
+    with pytest.raises(InputError, match="device"):
+        StructuralPredictor.from_dict({name: value for name, value in data.items() if name != "device"})
+    with pytest.raises(InputError, match="at least 10 networks"):
+        StructuralPredictor.fit(specs, [1.0] * 5, device="d", seed=0)
+    with pytest.raises(InputError, match="positive and finite"):
+        StructuralPredictor.fit(members(SMALL, 12), [1.0] * 11 + [math.nan], device="d", seed=0)
+
+
+def test_a_network_with_more_of_everything_is_never_predicted_faster():
+    predictor, _ = synthetic(noise=0.3, seed=5)
+    for spec in members(SMALL, 20, seed=6):
+        deeper = replace(
+            spec, stages=tuple(replace(stage, repeats=stage.repeats + 1) for stage in spec.stages)
+        )
+        small, large = predictor.predict([spec, deeper])
+        assert large.ms >= small.ms
+
+
+def test_segments_are_cached():
+    predictor, _ = synthetic()
+    specs = members(SMALL, 200, seed=11)
+    predictor.predict(specs)
+    before = segment_features.cache_info().misses
+    predictor.predict(specs)
+    assert segment_features.cache_info().misses == before
+
+
+# --- scores ------------------------------------------------------------------------------------------------
+
+
+def test_scores_by_hand():
+    error = score([10, 10, 10, 20], [10, 10.4, 10.8, 16])
+    assert error == PredictionError(
+        4, pytest.approx((0 + 0.04 + 0.08 + 0.2) / 4), 0.5, 0.75, pytest.approx(error.spearman)
+    )
+    assert spearman([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
+    assert spearman([1, 1, 2], [1, 1, 2]) == pytest.approx(1)
+    assert spearman([1, 2, 3], [5, 5, 5]) == 0
+    assert PredictionError.from_dict(json.loads(json.dumps(error.to_dict()))) == error
+    assert "(4 networks held out)" in error.describe()
+    with pytest.raises(InputError, match="at least 2"):
+        score([1], [1])
+    with pytest.raises(InputError, match="unexpected"):
+        PredictionError.from_dict({**error.to_dict(), "more": 1})
+
+
+# --- calibration -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _own_lock(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+@pytest.mark.usefixtures("_own_lock")
+def test_calibration_of_a_small_space_end_to_end():
+    said = []
+    found = calibrate(
+        SMALL,
+        Conditions(),
+        networks=16,
+        seed=0,
+        on_progress=lambda done, total, what: said.append((done, total)),
+    )
+    assert len(found.points) == 16
+    assert 0 < found.fastest_ms < found.slowest_ms
+    assert SMALL.from_key(found.fastest_key) != SMALL.from_key(found.slowest_key)
+    assert 0.5 < found.reference_again < 2
+    assert (found.space, found.resolution, found.num_classes) == ("mbconv", 32, 10)
+    assert found.reference == default_reference(SMALL)
+    assert found.error.n >= 10
+    assert found.predictor.device.endswith(Conditions().describe())
+    small, large = found.predictor.predict([SMALL.decode(SMALL.from_key(key)) for key in _ends()])
+    assert small.ms < large.ms
+    assert said[-1][0] == said[-1][1] >= 17
+    data = json.loads(json.dumps(found.to_dict()))
+    assert Calibration.from_dict(data) == found
+    assert Calibration.from_dict(data).to_dict() == data
+    with pytest.raises(InputError, match="format"):
+        Calibration.from_dict({**data, "format": "x"})
+    with pytest.raises(InputError, match="missing, unknown"):
+        Calibration.from_dict({**data, "more": 1})
+
+
+def _ends():
+    return [point.key for point in extremes(SMALL, lambda spec: float(network_cost(spec).madds))]
+
+
+def _priced_worker(monkeypatch, noise):
+    """Replaces the worker: a network takes its price times log-normal noise, the reference its price."""
+    rng = np.random.default_rng(0)
+    prices = {}
+
+    def write(self, path, spec):
+        prices[str(path)] = priced(spec)
+        return session.ModelFile(path, "0", (1, 3, 32, 32))
+
+    def run(job, on_event):
+        events = [{"event": "start", "load": 0.0}]
+        for index, (path,) in enumerate(job["batches"]):
+            row = (prices[path] * np.exp(rng.normal(0, noise, 12))).tolist()
+            reference = [prices[job["reference"]]] * 12
+            fields = {"samples_ms": [row], "samples_wall_ms": [row], "reference_ms": reference}
+            fields |= {"reference_wall_ms": reference, "closed": True, "providers": ["CPU"]}
+            events.append({"event": "batch", "index": index, **fields})
+        return [*events, {"event": "done", "load": 0.0}]
+
+    monkeypatch.setattr(session.Session, "_write", write)
+    monkeypatch.setattr(session, "run_worker", run)
+
+
+@pytest.mark.usefixtures("_own_lock")
+def test_calibration_finds_the_prices_of_a_made_up_device(monkeypatch):
+    _priced_worker(monkeypatch, noise=0.01)
+    found = calibrate(SMALL, Conditions(), seed=0)
+    smallest, largest = _ends()
+    assert {smallest, largest} <= {point.key for point in found.points}
+    assert (found.fastest_key, found.slowest_key) == (smallest, largest)
+    assert found.slowest_ms == pytest.approx(priced(SMALL.decode(SMALL.from_key(largest))), rel=0.03)
+    assert found.error.mape < 0.02
+    for spec in members(SMALL, 20, seed=77):
+        assert found.predictor.predict([spec])[0].ms == pytest.approx(priced(spec), rel=0.05)
+    # The same seed gives the same members.
+    assert [point.key for point in calibrate(SMALL, Conditions(), seed=0).points] == [
+        p.key for p in found.points
+    ]
+
+
+@pytest.mark.usefixtures("_own_lock")
+def test_a_device_that_is_too_noisy_is_refused(monkeypatch):
+    _priced_worker(monkeypatch, noise=1.0)
+    with pytest.raises(MeasurementError, match="too noisy to calibrate: only"):
+        calibrate(SMALL, Conditions(), networks=16, seed=0)
+    with pytest.raises(InputError, match="at least 16 networks, got 3"):
+        calibrate(SMALL, Conditions(), networks=3, seed=0)
+
+
+def test_the_reference_has_the_space_s_resolution_and_classes():
+    reference = default_reference(mnasnet_space(resolution=96, num_classes=5))
+    assert (reference.resolution, reference.num_classes) == (96, 5)
+    assert reference.stages == published("efficientnet_b0").stages
+
+
+# --- what any latency model returns ------------------------------------------------------------------------
+
+
+def estimate(**changes):
+    return replace(LatencyEstimate(10.0, 9.0, 11.0, "mine", "phone"), **changes)
+
+
+def test_good_estimates_pass():
+    assert check_estimates([estimate()], 1, "mine") == [estimate()]
+    assert check_estimates((), 0, "mine") == []
+    for bare in ([12.5, 3], np.array([12.5, 3.0]), [np.float32(12.5), np.int64(3)]):
+        first, second = check_estimates(bare, 2, "mine")
+        assert (first.ms, first.low_ms, first.high_ms, first.source) == (12.5, 12.5, 12.5, "mine")
+        assert second.ms == 3
+    other = SimpleNamespace(ms=1, low_ms=1, high_ms=2, source="theirs", device="d")
+    assert check_estimates([other], 1, "x") == [LatencyEstimate(1.0, 1.0, 2.0, "theirs", "d")]
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (None, "returned NoneType, expected a list"),
+        ("12", "returned str"),
+        ({1: 2}, "returned dict"),
+        ([1.0], "returned 1 estimates for 2 networks"),
+        ([1.0, None], "estimate 1: expected a LatencyEstimate or a number of ms, got None"),
+        ([1.0, "2ms"], "estimate 1: .* got '2ms'"),
+        ([True, 1.0], "estimate 0: .* got True"),
+        ([1.0, math.nan], "estimate 1: ms must be finite and positive, got nan"),
+        ([1.0, math.inf], "estimate 1: ms must be finite and positive, got inf"),
+        ([-1.0, 1.0], "estimate 0: ms must be finite and positive, got -1.0"),
+        ([0, 1.0], "estimate 0: ms must be finite and positive, got 0"),
+        ([estimate(), estimate(low_ms=-1.0)], "estimate 1: low_ms must be finite and positive"),
+        ([estimate(), estimate(high_ms=None)], "estimate 1: high_ms must be finite and positive, got None"),
+        (
+            [estimate(low_ms=12.0, high_ms=13.0), 1.0],
+            "estimate 0: expected low_ms <= ms <= high_ms, got 12.0, 10.0, 13.0",
+        ),
+    ],
+)
+def test_bad_estimates_are_named_with_what_to_do(returned, message):
+    with pytest.raises(SearchError, match=f"latency model 'mine'.*{message}") as caught:
+        check_estimates(returned, 2, "mine")
+    assert "predict(specs) returns one LatencyEstimate" in str(caught.value)

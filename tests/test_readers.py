@@ -1,0 +1,363 @@
+"""Torch module, ONNX graph and cost are three readers of one program: here they are held together."""
+
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import cycle, product
+from math import prod, sqrt
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from mnas.search_space import BLOCKS, Layer, StageSpec, Style, mbconv_space, mnasnet_space, network_cost
+from mnas.search_space.blocks import network_program
+from mnas.search_space.cost import operation_cost
+from mnas.search_space.program import BatchNorm, Block, Conv, MatchChannels, walk
+from torch import nn
+from torchvision.ops import StochasticDepth
+
+from mnas.counting import count_madds
+from mnas.errors import InputError
+from mnas.graph import build_block_graph, build_graph, weight_shapes
+from mnas.model import build_block, build_module
+from mnas.zoo import ZOO, published
+
+SMALL = replace(published("mnasnet_small"), resolution=32, num_classes=5)
+CHANNELS = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Torch's threads wait for each other on a busy machine: ten times slower there, no faster on a free one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def randomise(module, seed):
+    """Draws every entry of the state dict that is not a counter, so that signals keep their size."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in module.state_dict().items():
+        noise = torch.randn(tensor.shape, generator=generator)
+        if tensor.ndim > 1:
+            tensor.copy_(noise / prod(tensor.shape[1:]) ** 0.5)
+        elif name.endswith(("running_mean", "bias")):
+            tensor.copy_(0.3 * noise)
+        elif not name.endswith("num_batches_tracked"):
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+
+
+def weights_of(module):
+    return {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+
+
+def session(model):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def run(model, images):
+    (result,) = session(model).run(None, {"image": images})
+    return result
+
+
+def images_of(in_shape, batch):
+    return np.random.default_rng(3).standard_normal((batch, *in_shape), dtype=np.float32)
+
+
+def outputs(block, batch, *, graph_of=None):
+    """The block's output by torch and by onnxruntime, with the same random weights and images."""
+    module = build_block(block).eval()
+    randomise(module, seed=2)
+    images = images_of(block.in_shape, batch)
+    with torch.no_grad():
+        ours = module(torch.from_numpy(images)).numpy()
+    model = build_block_graph(graph_of or block, weights=weights_of(module), batch=batch)
+    onnx.checker.check_model(model, full_check=True)
+    return ours, run(model, images)
+
+
+def agree(ours, theirs):
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=2e-5 * max(1.0, ours.std()))
+
+
+def block_of(op, kernel, stride, se_ratio, skip, *, out=CHANNELS, size=(8, 7), style=None, drop_path=0.0):
+    expansion = 3 if op == "mbconv" else 1
+    stage = StageSpec(op, kernel, stride, out, 1, expansion, se_ratio, skip)
+    return BLOCKS[op](Layer(stage, (CHANNELS, *size), stride, style or Style(), drop_path))
+
+
+CASES = list(product(BLOCKS, (3, 5), (1, 2), (0.0, 0.25), ("identity", "none", "pool")))
+
+
+@pytest.mark.parametrize(("op", "kernel", "stride", "se_ratio", "skip"), CASES)
+def test_torch_onnx_and_cost_agree_on_every_block(op, kernel, stride, se_ratio, skip):
+    """Narrower, equal and wider; odd and even heights and widths, one pixel; both paddings."""
+    variants = product((6, 8, 12), ((9, 6), (8, 7), (1, 2)), ("symmetric", "same"))
+    turns = cycle(product(("relu", "silu", "relu6"), (1, 2, 1)))
+    next(turns)
+    for (out, size, padding), (activation, batch) in zip(variants, turns, strict=False):
+        style = Style(activation, padding=padding)
+        block = block_of(op, kernel, stride, se_ratio, skip, out=out, size=size, style=style)
+        ours, theirs = outputs(block, batch)
+        assert ours.shape == (batch, *block.out_shape)
+        assert block.out_shape == (out, -(-size[0] // stride), -(-size[1] // stride))
+        agree(ours, theirs)
+
+
+@pytest.mark.parametrize(("op", "kernel", "stride", "se_ratio", "skip"), CASES)
+def test_counted_parameters_and_madds_are_the_analytic_ones(op, kernel, stride, se_ratio, skip):
+    for out, padding in ((6, "symmetric"), (8, "same"), (12, "symmetric")):
+        block = block_of(op, kernel, stride, se_ratio, skip, out=out, style=Style(padding=padding))
+        costs = [operation_cost(operation) for _, operation in walk(block)]
+        module = build_block(block)
+        assert sum(parameter.numel() for parameter in module.parameters()) == sum(c.params for c in costs)
+        assert count_madds(module, block.in_shape) == sum(c.madds for c in costs)
+
+
+BASE = ("mbconv", 5, 2, 0.25, "pool")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        block_of(*BASE, out=12, style=Style("relu")),
+        block_of(*BASE, out=12, style=Style(norm_eps=1e-2)),
+        block_of(*BASE, out=12, style=Style(padding="same")),
+        block_of("mbconv", 5, 2, 0.25, "none", out=12),
+    ],
+    ids=["activation", "eps", "padding", "skip"],
+)
+def test_the_comparison_sees_another_block(other):
+    block = block_of(*BASE, out=12)
+    agree(*outputs(block, 1))
+    with pytest.raises(AssertionError):
+        agree(*outputs(block, 1, graph_of=other))
+
+
+def test_same_padding_is_tensorflows():
+    """By hand: a 3x3 kernel of ones with stride 2 on a 4x4 image of ones; TensorFlow pads bottom and right."""
+    conv = Block("Conv", (1, 4, 4), (("conv", Conv((1, 4, 4), 1, 3, 2, padding="same")),))
+    module = build_block(conv)
+    nn.init.ones_(module.conv.weight)
+    images = np.ones((1, 1, 4, 4), np.float32)
+    expected = [[[[9, 6], [6, 4]]]]
+    np.testing.assert_array_equal(module(torch.from_numpy(images)).detach().numpy(), expected)
+    np.testing.assert_array_equal(run(build_block_graph(conv, weights=weights_of(module)), images), expected)
+
+
+def test_the_pooling_skip_by_hand():
+    """3x3 average with stride 2 of 1..9, padding not counted; two of three channels, or a zero one appended."""
+    numbers = torch.arange(1.0, 10).reshape(1, 1, 3, 3)
+    images = numbers * torch.tensor([1.0, 2, 3]).reshape(1, 3, 1, 1)
+    pooled = [[3, 4], [6, 7]]  # the means of 1 2 4 5, of 2 3 5 6, of 4 5 7 8 and of 5 6 8 9
+    for out, factors in ((2, [1, 2]), (4, [1, 2, 3, 0])):
+        stage = StageSpec("conv", 3, 2, out, skip="pool")
+        shortcut = BLOCKS["conv"](Layer(stage, (3, 3, 3), 2, Style())).shortcut
+        expected = np.multiply.outer(factors, pooled)[None]
+        np.testing.assert_allclose(build_block(shortcut)(images).numpy(), expected)
+        np.testing.assert_allclose(run(build_block_graph(shortcut), images.numpy()), expected)
+
+
+def test_a_norm_without_a_convolution_before_it():
+    shape = (4, 3, 3)
+    norm = Block("Norm", shape, (("channels", MatchChannels(shape, 4)), ("bn", BatchNorm(shape, 1e-3, 0.1))))
+    agree(*outputs(norm, 2))
+
+
+MEMBERS = [(make, seed) for make in (mbconv_space, mnasnet_space) for seed in range(4)]
+
+
+@pytest.mark.parametrize(("make", "seed"), MEMBERS)
+def test_random_networks_of_the_spaces_agree(make, seed):
+    space = make(resolution=33 if seed % 2 else 32, num_classes=7)
+    spec = space.decode(space.sample(random.Random(seed)))
+    if seed >= 2:
+        spec = replace(spec, style=replace(spec.style, padding="same", activation="relu6"))
+    ours, theirs = outputs(network_program(spec), 1 + seed % 2)
+    assert ours.shape == (1 + seed % 2, 7)
+    agree(ours, theirs)
+    module = build_module(spec)
+    cost = network_cost(spec)
+    assert sum(parameter.numel() for parameter in module.parameters()) == cost.params
+    assert count_madds(module, (3, spec.resolution, spec.resolution)) == cost.madds
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_published_networks_agree_export_and_compile(name):
+    spec = replace(published(name), resolution=48, num_classes=9)
+    agree(*outputs(network_program(spec), 2))
+    module = build_module(spec).eval()
+    images = torch.from_numpy(images_of((3, 48, 48), 2))
+    exported = torch.export.export(module, (images,))
+    compiled = torch.compile(module, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        logits = module(images)
+        torch.testing.assert_close(exported.module()(images), logits)
+        torch.testing.assert_close(compiled(images), logits)
+    torch.compiler.reset()
+
+
+def test_a_block_with_every_kind_of_step_exports_and_compiles():
+    block = block_of("mbconv", 5, 2, 0.25, "pool", out=12, style=Style(padding="same"), drop_path=0.5)
+    module = build_block(block).eval()
+    images = torch.from_numpy(images_of(block.in_shape, 2))
+    with torch.no_grad():
+        logits = module(images)
+        torch.testing.assert_close(torch.export.export(module, (images,)).module()(images), logits)
+        torch.testing.assert_close(torch.compile(module, fullgraph=True, backend="eager")(images), logits)
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_state_dict_and_graph_want_the_same_tensors(name):
+    state = build_module(published(name)).state_dict()
+    shapes = {key: tuple(t.shape) for key, t in state.items() if not key.endswith("num_batches_tracked")}
+    assert weight_shapes(network_program(published(name))) == shapes
+
+
+def test_the_module_prints_as_its_blocks():
+    text = str(build_module(published("efficientnet_b0")))
+    assert text.count(": MBConv(") == 15
+    assert text.count(": SepConv(") == 1
+    assert text.count(": SqueezeExcite(") == 16
+
+
+def test_drop_path_drops_whole_samples_in_training_only():
+    plain, dropping = (block_of("mbconv", 3, 1, 0.0, "identity", drop_path=rate) for rate in (0.0, 0.75))
+    images = torch.from_numpy(images_of(plain.in_shape, 64))
+    reference, module = build_block(plain, seed=1), build_block(dropping, seed=1)
+    torch.manual_seed(0)
+    branch = reference(images) - images
+    dropped = module(images) - images
+    kept = dropped.abs().amax((1, 2, 3)) > 0
+    assert 4 <= kept.sum() <= 32  # 16 expected of 64
+    torch.testing.assert_close(dropped[kept], branch[kept] / 0.25)  # scaled by the survival
+    torch.testing.assert_close(module.eval()(images), reference.eval()(images))
+
+
+def test_drop_path_is_left_out_where_nothing_is_dropped():
+    rates = [
+        part.p
+        for part in build_module(published("efficientnet_b0")).modules()
+        if isinstance(part, StochasticDepth)
+    ]
+    assert rates[0] == pytest.approx(0.2 * 2 / 16)  # the first skip is in the third of 16 blocks
+    assert all(rate > 0 for rate in rates)
+    assert not any(isinstance(part, StochasticDepth) for part in build_module(SMALL).modules())
+
+
+def test_initial_weights_are_the_published_ones():
+    module = build_module(published("efficientnet_b0"))
+    for layer, fan_out in (
+        (module.conv_stem, 3 * 3 * 32),
+        (module.blocks[5][1].conv_dw, 5 * 5),
+        (module.blocks[5][1].conv_pw, 1152),
+        (module.conv_head, 1280),
+    ):
+        assert layer.weight.std().item() == pytest.approx(sqrt(2 / fan_out), rel=0.05)
+        assert layer.weight.mean().abs() <= 4 * layer.weight.std() / sqrt(layer.weight.numel())
+    bound = 1 / sqrt(1000)
+    assert 0.999 * bound <= module.classifier.weight.abs().max() <= bound
+    assert module.classifier.weight.std().item() == pytest.approx(bound / sqrt(3), rel=0.01)
+    for name, tensor in module.state_dict().items():
+        if name.endswith(("bias", "running_mean")):
+            assert not tensor.any()
+        elif tensor.ndim == 1:
+            assert (tensor == 1).all()
+
+
+def test_the_seed_alone_decides_the_weights():
+    before = torch.get_rng_state()
+    first, again, other = (build_module(SMALL, seed=seed).state_dict() for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.testing.assert_close(dict(first), dict(again), rtol=0, atol=0)
+    assert not torch.equal(first["conv_stem.weight"], other["conv_stem.weight"])
+    plain = build_module(SMALL, channels_last=False).state_dict()
+    torch.testing.assert_close(dict(first), dict(plain), rtol=0, atol=0)
+
+
+def test_channels_last_is_a_memory_format():
+    for asked in (True, False):
+        weight = build_module(SMALL, channels_last=asked).conv_stem.weight
+        assert weight.is_contiguous(memory_format=torch.channels_last) is asked
+
+
+def test_the_graph_says_what_it_is():
+    model = build_graph(SMALL, batch=3, metadata={"network": "small"})
+    onnx.checker.check_model(model, full_check=True)
+    assert model.ir_version == 10
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 21)]
+    assert {entry.key: entry.value for entry in model.metadata_props} == {"network": "small"}
+    (given,), (made,) = session(model).get_inputs(), session(model).get_outputs()
+    assert (given.name, given.shape, given.type) == ("image", [3, 3, 32, 32], "tensor(float)")
+    assert (made.name, made.shape, made.type) == ("logits", [3, 5], "tensor(float)")
+
+
+def test_nodes_are_called_as_in_the_program():
+    model = build_graph(SMALL)
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names)
+    folded = {
+        name for name, operation in walk(network_program(SMALL)) if not isinstance(operation, BatchNorm)
+    }
+    assert set(names) >= folded
+    assert not any(node.op_type == "BatchNormalization" for node in model.graph.node)
+
+
+def test_random_weights_are_the_same_each_time_and_need_no_slow_numbers():
+    """A denormal number costs a processor up to a hundred times as long as a normal one."""
+    deep = replace(published("efficientnet_b0"), resolution=64)
+    deep = replace(deep, stages=tuple(replace(stage, repeats=3 * stage.repeats) for stage in deep.stages))
+    model = build_graph(deep)
+    assert model.SerializeToString() == build_graph(deep).SerializeToString()
+    for node in model.graph.node:
+        if node.output[0] != "logits":
+            model.graph.output.append(onnx.ValueInfoProto(name=node.output[0]))
+    tensors = session(model).run(None, {"image": images_of((3, 64, 64), 1)})
+    tensors += [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+    tiny = np.finfo(np.float32).tiny
+    for tensor in tensors:
+        assert np.isfinite(tensor).all()
+        assert not ((tensor != 0) & (np.abs(tensor) < tiny)).any()
+    assert tensors[0].std() > 0.01
+
+
+def test_weights_that_do_not_fit_are_refused_all_at_once():
+    weights = weights_of(build_module(SMALL))
+    del weights["conv_stem.weight"]
+    weights["bn1.bias"] = np.zeros(9, np.float32)
+    weights["bn1.weight"] = np.full(8, np.nan, np.float32)
+    weights["fc.weight"] = np.zeros(1, np.float32)
+    with pytest.raises(InputError) as caught:
+        build_graph(SMALL, weights=weights)
+    for problem in (
+        "conv_stem.weight is missing",
+        "bn1.bias has shape (9,), expected (8,)",
+        "bn1.weight holds NaN",
+        "fc.weight is unknown",
+    ):
+        assert problem in str(caught.value)
+    assert "num_batches_tracked" not in str(caught.value)
+
+
+def test_a_batch_of_none_is_refused():
+    with pytest.raises(InputError, match="batch must be at least 1"):
+        build_graph(SMALL, batch=0)
+
+
+def test_graphs_are_built_without_torch():
+    code = (
+        "import sys; from mnas.graph import build_graph; from mnas.zoo import published; "
+        "build_graph(published('mnasnet_small')); sys.exit('torch' in sys.modules)"
+    )
+    root = Path(__file__).resolve().parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -1,0 +1,564 @@
+"""Whole searches through the command line, in processes of their own, with models that answer at once."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import pytest
+from mnas.search_space import NetworkSpec, network_cost
+
+from mnas.rundir import RunDirectory
+
+# An accuracy and a latency model that are functions of the network alone, and ones that misbehave.
+MODELS = '''
+import math, os, signal, sys, time
+from pathlib import Path
+from mnas.protocols import AccuracyEstimate
+from mnas.search_space import network_cost
+
+class Accuracy:
+    """Grows with depth, width and kernel."""
+    def evaluate(self, specs, *, seed):
+        scores = [sum(math.log(s.repeats * s.expansion * s.kernel) + s.se_ratio for s in spec.stages) for spec in specs]
+        return [AccuracyEstimate(0.4 + score / 80, 0.002, "made up for a test") for score in scores]
+
+class Slow(Accuracy):
+    """One network at a time, a tenth of a second each; counts its calls in a file."""
+    expensive = True
+    def evaluate(self, specs, *, seed):
+        assert len(specs) == 1
+        with open("calls.txt", "a") as file:
+            file.write(f"{seed}\\n")
+        time.sleep(0.1)
+        return super().evaluate(specs, seed=seed)
+
+class Failing(Accuracy):
+    """Cannot evaluate three networks in four."""
+    expensive = True
+    def evaluate(self, specs, *, seed):
+        if seed % 4:
+            raise RuntimeError("loss is NaN")
+        return super().evaluate(specs, seed=seed)
+
+class Hopeless(Accuracy):
+    expensive = True
+    def evaluate(self, specs, *, seed):
+        raise RuntimeError("no such file: images")
+
+class Latency:
+    """A tenth of a nanosecond a multiply-add."""
+    def predict(self, specs):
+        return [network_cost(spec).madds / 1e7 for spec in specs]
+
+class KillsItself(Latency):
+    """Dies like a process that ran out of memory, at its tenth call, once."""
+    calls = 0
+    def predict(self, specs):
+        KillsItself.calls += 1
+        if KillsItself.calls == 10 and not Path("died").exists():
+            Path("died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().predict(specs)
+
+class Raises(Latency):
+    calls = 0
+    def predict(self, specs):
+        Raises.calls += 1
+        if Raises.calls > 5:
+            raise ConnectionError("the board does not answer")
+        return super().predict(specs)
+
+class NotANumber:
+    def predict(self, specs):
+        return [math.nan] * len(specs)
+
+class TooFew:
+    def predict(self, specs):
+        return [1.0] * (len(specs) - 1)
+
+class Negative:
+    def predict(self, specs):
+        return [-1.0] * len(specs)
+
+class NoPredict:
+    pass
+
+def wants_more(space, board_address):
+    return Latency()
+'''
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    (tmp_path / "models.py").write_text(MODELS)
+    return tmp_path
+
+
+def mnas(work: Path, *arguments: str, code: int = 0, **more: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mnas", *arguments]
+    done = subprocess.run(
+        command, cwd=work, capture_output=True, text=True, timeout=120, env=environment(), **more
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def environment() -> dict[str, str]:
+    """The child imports the mnas that these tests import, from wherever it works."""
+    import mnas
+
+    return os.environ | {"PYTHONPATH": str(Path(mnas.__file__).parent.parent), "COLUMNS": "100"}
+
+
+Here = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def here(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """Runs a command in this process: for what fails early, without starting Python each time."""
+    from mnas import cli
+
+    monkeypatch.chdir(work)
+    monkeypatch.syspath_prepend(work)
+    monkeypatch.delitem(sys.modules, "models", raising=False)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["mnas", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.run()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, capsys.readouterr().err
+
+    return run
+
+
+SEARCH = (
+    "search",
+    "--target-latency",
+    "20ms",
+    "--latency",
+    "models:Latency",
+    "--accuracy",
+    "models:Accuracy",
+)
+
+
+def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    lines = done.stdout.strip().splitlines()
+    assert len(lines) == 1, "nothing but one JSON object may stand on stdout"
+    loaded: dict[str, Any] = json.loads(lines[0])
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of one small finished search, in `run`, and what it printed; tests change only copies."""
+    work = tmp_path_factory.mktemp("finished")
+    (work / "models.py").write_text(MODELS)
+    return work, mnas(work, *SEARCH, "--trials", "320", "--out", "run").stdout
+
+
+@pytest.fixture
+def copied(finished: tuple[Path, str], work: Path) -> Path:
+    """A folder with a copy of that run."""
+    shutil.copytree(finished[0] / "run", work / "run")
+    return work
+
+
+def stored_keys(run: Path) -> list[str]:
+    with sqlite3.connect(run / "trials.db") as connection:
+        rows = connection.execute(
+            "SELECT payload FROM events WHERE kind = 'asked' ORDER BY number"
+        ).fetchall()
+    return [trial["key"] for (payload,) in rows for trial in json.loads(payload)["trials"]]
+
+
+def test_a_search_ends_with_a_network_within_the_target_and_files_that_run(work: Path) -> None:
+    result = result_of(mnas(work, *SEARCH, "--trials", "640", "--out", "run", "--json"))
+    baseline = result["baseline"]
+    assert result["status"] == "done"
+    assert result["target"] == {"kind": "latency", "value": 20.0}
+    assert result["trials"] == 640
+    assert result["scaled"] is None
+    assert 15.0 < baseline["latency_ms"] <= 20.0
+    assert baseline["latency_raw_ms"] is None
+    spec = NetworkSpec.from_dict(json.loads((work / "run" / "baseline.json").read_text()))
+    cost = network_cost(spec)
+    assert (baseline["params"], baseline["madds"], baseline["activations"]) == (
+        cost.params,
+        cost.madds,
+        cost.activations,
+    )
+    assert baseline["latency_ms"] == pytest.approx(cost.madds / 1e7)
+    model = onnx.load(work / "run" / "baseline.onnx")
+    assert {"weights": "untrained weights"}.items() <= {p.key: p.value for p in model.metadata_props}.items()
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert session.get_outputs()[0].shape == [1, 1000]
+    for name in ("config.toml", "env.json", "trials.db", "result.json"):
+        assert (work / "run" / name).is_file()
+
+
+def test_three_targets_give_three_winners_and_better_ones_cost_more(work: Path) -> None:
+    found = []
+    for target in ("8ms", "20ms", "40ms"):
+        search = ("search", "--target-latency", target, *SEARCH[3:])
+        found.append(
+            result_of(mnas(work, *search, "--trials", "1280", "--out", f"run-{target}", "--json"))["baseline"]
+        )
+    assert len({b["architecture"] for b in found}) == 3
+    assert found[0]["accuracy"] < found[1]["accuracy"] < found[2]["accuracy"]
+    assert [b["latency_ms"] <= ms for b, ms in zip(found, (8, 20, 40), strict=True)] == [True] * 3
+
+
+def test_the_summary_names_run_conditions_and_next_command(finished: tuple[Path, str]) -> None:
+    shown = finished[1]
+    for words in (
+        "320 networks",
+        "20 ms",
+        "1 thread",
+        "predicted by models:Latency",
+        "untrained weights",
+        "made up for a test",
+        "<- baseline",
+        "mnas export",
+    ):
+        assert words in shown
+
+
+def test_a_killed_search_resumes_to_the_same_trials_and_result(work: Path) -> None:
+    arguments = ["--trials", "960", "--json", "--seed", "3"]
+    search = [
+        "search",
+        "--target-latency",
+        "20ms",
+        "--accuracy",
+        "models:Accuracy",
+        "--latency",
+        "models:KillsItself",
+    ]
+    (work / "died").touch()
+    whole = result_of(mnas(work, *search, *arguments, "--out", "whole"))
+    (work / "died").unlink()
+    mnas(work, *search, *arguments, "--out", "killed", code=-signal.SIGKILL)
+    kept = stored_keys(work / "killed")
+    assert 0 < len(kept) < 960
+    status = result_of(mnas(work, "status", "killed", "--json"))
+    assert status["status"] == "unfinished"
+    assert status["trials_by_status"]["done"] == len(kept)
+    flags = ("--accuracy", "models:Accuracy", "--latency", "models:KillsItself")
+    resumed = result_of(mnas(work, "resume", "killed", *flags, "--json"))
+    assert stored_keys(work / "killed") == stored_keys(work / "whole")
+    assert len(set(stored_keys(work / "killed"))) == 960
+    for name in ("baseline", "trials", "best_reward", "finalists"):
+        assert resumed[name] == whole[name]
+    again = result_of(mnas(work, "resume", "killed", *flags, "--json"))
+    assert again == resumed
+
+
+def test_expensive_trials_are_kept_one_by_one_through_kills(work: Path) -> None:
+    search = [
+        sys.executable,
+        "-m",
+        "mnas",
+        *SEARCH[:5],
+        "--accuracy",
+        "models:Slow",
+        "--trials",
+        "20",
+        "--ask-batch",
+        "10",
+    ]
+    child = subprocess.Popen(
+        [*search, "--out", "run"], cwd=work, env=environment(), stderr=subprocess.DEVNULL
+    )
+    calls = work / "calls.txt"
+    deadline = time.monotonic() + 60
+    while not (calls.exists() and len(calls.read_text().splitlines()) >= 15) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    before = calls.read_text().splitlines()
+    result = result_of(mnas(work, "resume", "run", *SEARCH[3:5], "--accuracy", "models:Slow", "--json"))
+    seeds = calls.read_text().splitlines()
+    assert result["trials"] == 20
+    assert len(set(seeds)) == 20
+    # Results of cheaper trials than a second are committed together: here at most eleven of a tenth of a second.
+    assert len(seeds) - 20 <= 11
+    assert len(before) >= 15
+
+
+def test_ctrl_c_keeps_everything_and_says_how_to_go_on(work: Path) -> None:
+    search = [
+        sys.executable,
+        "-m",
+        "mnas",
+        *SEARCH[:5],
+        "--accuracy",
+        "models:Slow",
+        "--trials",
+        "40",
+        "--json",
+    ]
+    child = subprocess.Popen(
+        [*search, "--out", "run"],
+        cwd=work,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (work / "calls.txt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=30)
+    assert child.returncode == 130
+    result = json.loads(out)
+    assert result["status"] == "interrupted"
+    assert result["baseline"] is None
+    assert "mnas resume" in err
+    assert "--latency models:Latency --accuracy models:Slow" in err
+    assert "Traceback" not in err
+    calls = len((work / "calls.txt").read_text().splitlines())
+    flags = (*SEARCH[3:5], "--accuracy", "models:Slow")
+    assert result_of(mnas(work, "resume", "run", *flags, "--json"))["trials"] == 40
+    assert len((work / "calls.txt").read_text().splitlines()) - calls <= 40 - calls + 1
+
+
+def test_failed_trials_are_kept_as_failed_and_never_win(work: Path) -> None:
+    search = (*SEARCH[:5], "--accuracy", "models:Failing", "--trials", "40", "--out", "run", "--json")
+    result = result_of(mnas(work, *search))
+    assert result["failed"] > 10
+    assert result["trials"] == 40
+    assert result["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("Raises", "ConnectionError: the board does not answer"),
+        ("NotANumber", "nan"),
+        ("TooFew", "estimates"),
+        ("Negative", "-1.0"),
+    ],
+)
+def test_a_failing_predictor_ends_the_search_with_its_name(work: Path, model: str, words: str) -> None:
+    search = (
+        "search",
+        "--target-latency",
+        "20ms",
+        "--latency",
+        f"models:{model}",
+        "--accuracy",
+        "models:Accuracy",
+    )
+    error = mnas(work, *search, "--out", "run", code=1).stderr
+    assert f"models:{model}" in error
+    assert words in error
+    if model == "Raises":
+        assert "mnas resume" in error
+        assert len(stored_keys(work / "run")) > 0
+    else:
+        assert not (work / "run").exists()
+
+
+def test_an_accuracy_model_that_always_fails_ends_the_search(work: Path) -> None:
+    search = (*SEARCH[:5], "--accuracy", "models:Hopeless", "--trials", "5000", "--out", "run")
+    error = mnas(work, *search, code=1).stderr
+    assert "no such file: images" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--target-latency", "20"), "for example 80ms"),
+        (("--target-latency", "0ms"), "positive"),
+        (("--target-latency", "-3ms"), "positive"),
+        (("--target-latency", "nanms"), "positive"),
+        ((), "exactly one target"),
+        (("--target-latency", "20ms", "--target-madds", "400M"), "exactly one target"),
+        (("--target-latency", "20ms", "--space", "mbconf"), "did you mean 'mbconv'"),
+        (("--target-latency", "20ms", "--controller", "reinforced"), "did you mean 'reinforce'"),
+        (("--target-latency", "20ms", "--latency", "calibrate"), "did you mean 'calibrated'"),
+        (("--target-latency", "20ms", "--accuracy", "imagenet"), "did you mean 'imagenet-surrogate'"),
+        (("--target-latency", "20ms", "--reward", "harsh"), "'hard', 'soft' or 'absolute'"),
+        (("--target-latency", "20ms", "--latency", "nowhere:Model"), "nowhere"),
+        (("--target-latency", "20ms", "--latency", "models:Nothing"), "Nothing"),
+        (
+            ("--target-latency", "20ms", "--latency", "models:NoPredict", "--accuracy", "models:Accuracy"),
+            "'predict'",
+        ),
+        (
+            ("--target-latency", "20ms", "--latency", "models:wants_more", "--accuracy", "models:Accuracy"),
+            "board_address",
+        ),
+        (("--target-latency", "20ms", "--threads", "4096"), "usable cores"),
+        (("--target-latency", "20ms", "--trials", "0"), "greater than or equal to 1"),
+        (("--target-latency", "20ms", "--seed", "-1"), "greater than or equal to 0"),
+        (("--target-latency", "20ms", "--data", "digit"), "did you mean 'digits'"),
+        (("--target-latency", "20ms", "--epochs", "3"), "--epochs belongs to --data"),
+        (("--target-latency", "20ms", "--max-time", "30"), "for example 30m"),
+        (("--target-latency", "20ms", "--config", "nowhere.toml"), "nowhere.toml"),
+        (("--target-latency", "20ms", "--unknown-flag"), "--unknown-flag"),
+        (("--target-latency", "20ms", "--space", "mnasnet"), "--data"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_runs(
+    here: Here, arguments: tuple[str, ...], words: str
+) -> None:
+    code, error = here("search", *arguments, "--out", "run")
+    assert code == 2
+    assert words in error
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(("target", "words"), [("5ms", "below the range"), ("90ms", "above the range")])
+def test_targets_outside_the_range_say_the_range_and_leave_nothing(
+    here: Here, target: str, words: str
+) -> None:
+    # The smallest and largest members have 51,594,768 and 884,060,256 multiply-adds.
+    code, error = here("search", "--target-latency", target, *SEARCH[3:], "--out", "run")
+    assert code == 1
+    assert words in error
+    assert "5.16 ms to 88.4 ms" in error
+    assert not Path("run").exists()
+
+
+def test_a_folder_without_write_permission_is_refused(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Permissions do not bind the administrator, so the system's refusal is put in the way.
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    code, error = here(*SEARCH, "--out", "run")
+    assert code == 2
+    assert "Permission denied" in error
+    assert "--out" in error
+
+
+def test_config_files_are_merged_under_flags_and_unknown_keys_are_named(work: Path) -> None:
+    (work / "good.toml").write_text(
+        'target-latency = "99ms"\ntrials = 64\nseed = 5\nlatency = "models:Latency"\n'
+    )
+    flags = ("--config", "good.toml", "--target-latency", "20ms", "--accuracy", "models:Accuracy")
+    result = result_of(mnas(work, "search", *flags, "--out", "run", "--json"))
+    assert (result["target"]["value"], result["trials"]) == (20.0, 64)
+    (work / "bad.toml").write_text('target-latensy = "80ms"\ntrails = 3\n')
+    error = mnas(work, "search", "--config", "bad.toml", code=2).stderr
+    assert "did you mean 'target_latency'" in error
+    assert "did you mean 'trials'" in error
+
+
+def test_resuming_needs_the_flags_that_import_code(copied: Path, here: Here) -> None:
+    code, error = here("resume", "run")
+    assert code == 2
+    assert "--latency models:Latency --accuracy models:Accuracy" in error
+    code, error = here("resume", "run", "--latency", "models:Raises", "--accuracy", "models:Accuracy")
+    assert code == 2
+    assert "begun with --latency models:Latency" in error
+
+
+def test_a_run_that_exists_is_refused_and_left_alone(copied: Path, here: Here) -> None:
+    before = (copied / "run" / "trials.db").read_bytes()
+    code, error = here(*SEARCH, "--trials", "64", "--out", "run")
+    assert code == 2
+    assert "mnas resume" in error
+    assert (copied / "run" / "trials.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["status", "resume", "export"])
+def test_damaged_and_foreign_runs_give_one_message(copied: Path, here: Here, command: str) -> None:
+    flags = SEARCH[3:] if command == "resume" else ()
+    code, error = here(command, "nowhere", *flags)
+    assert (code, "not a run directory" in error) == (2, True)
+    if command != "export":
+        (copied / "run" / "trials.db").write_bytes(b"x" * 10_000)
+        code, error = here(command, "run", *flags)
+        assert (code, "damaged" in error) == (2, True)
+    config = (copied / "run" / "config.toml").read_text()
+    (copied / "run" / "config.toml").write_text(config.replace("format = 1", "format = 2"))
+    code, error = here(command, "run", *flags)
+    assert (code, "format 2" in error) == (2, True)
+
+
+def test_a_search_in_use_is_refused(copied: Path, here: Here) -> None:
+    with RunDirectory.open(copied / "run").locked():
+        code, error = here("resume", "run", *SEARCH[3:])
+    assert code == 2
+    assert "in use" in error
+
+
+def test_limits_make_networks_infeasible_and_the_winner_keeps_them(work: Path) -> None:
+    limits = ("--max-params", "4M", "--trials", "640", "--out", "run", "--json")
+    result = result_of(mnas(work, *SEARCH, *limits))
+    assert result["infeasible"] > 0
+    assert result["baseline"]["params"] <= 4_000_000
+
+
+def test_export_writes_the_baseline_again_and_a_run_without_one_says_so(copied: Path, here: Here) -> None:
+    work = copied
+    exported = result_of(mnas(work, "export", "run", "--format", "onnx", "--out", "net.onnx", "--json"))
+    assert exported["weights"] == "untrained weights"
+    assert exported["error"] < 1e-3
+    assert onnxruntime.InferenceSession(work / "net.onnx", providers=["CPUExecutionProvider"]).get_inputs()[
+        0
+    ].shape == [
+        1,
+        3,
+        224,
+        224,
+    ]
+    assert "did you mean 'onnx'" in here("export", "run", "--format", "onx")[1]
+    (work / "run" / "baseline.json").unlink()
+    code, error = here("export", "run")
+    assert code == 2
+    assert "no baseline" in error
+
+
+def test_a_search_for_multiply_adds_times_only_the_winner(work: Path) -> None:
+    search = (
+        "search",
+        "--target-madds",
+        "20M",
+        "--resolution",
+        "64",
+        "--accuracy",
+        "models:Accuracy",
+        "--trials",
+        "640",
+    )
+    result = result_of(mnas(work, *search, "--classes", "10", "--out", "run", "--json"))
+    assert result["target"] == {"kind": "madds", "value": 20_000_000.0}
+    assert 15_000_000 < result["baseline"]["madds"] <= 20_000_000
+    assert result["baseline"]["latency_ms"] > 0
+    assert result["baseline"]["latency_raw_ms"] > 0
+
+
+def test_the_latency_example_runs(work: Path) -> None:
+    source = Path(__file__).parent.parent / "examples" / "latency_plugin.py"
+    (work / "latency_plugin.py").write_text(source.read_text())
+    search = (
+        "search",
+        "--target-latency",
+        "30ms",
+        "--latency",
+        "latency_plugin:Phone",
+        "--accuracy",
+        "models:Accuracy",
+    )
+    result = result_of(mnas(work, *search, "--trials", "640", "--out", "run", "--json"))
+    # 10 % either way: the upper end has to be within.
+    assert result["baseline"]["latency_high_ms"] <= 30.0
+    assert result["baseline"]["latency_source"] == "predicted by latency_plugin:Phone"
