@@ -3,9 +3,8 @@
 import random
 from collections.abc import Sequence
 
-from mnas.search_space import Architecture, SearchSpace
-
 from mnas.protocols import Observation
+from mnas.search_space import Architecture, SearchSpace
 
 # Draws before a crowded space is scanned instead; at half of a space seen, all fail once in 1e30.
 _TRIES = 100

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from mnas.search_space import Architecture, SearchSpace
 from numpy.typing import NDArray
 
 from mnas.errors import InputError
 from mnas.protocols import Observation
+from mnas.search_space import Architecture, SearchSpace
 
 Floats = NDArray[np.float64]
 

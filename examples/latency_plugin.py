@@ -7,9 +7,8 @@ Anything with `predict(specs)` will do. Its factory may ask for `space`, `condit
 The finalists are judged by these estimates alone, since your device need not be the machine you type on.
 """
 
-from mnas.search_space import NetworkSpec, network_cost
-
 from mnas.protocols import LatencyEstimate
+from mnas.search_space import NetworkSpec, network_cost
 
 
 class Phone:

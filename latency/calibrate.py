@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
+from mnas.errors import InputError, MeasurementError
 from mnas.latency.conditions import Conditions
 from mnas.latency.device import Device, this_device
 from mnas.latency.measure import measure_each
@@ -13,8 +14,6 @@ from mnas.latency.predictor import StructuralPredictor
 from mnas.latency.scores import PredictionError
 from mnas.latency.session import Progress
 from mnas.search_space import Architecture, NetworkSpec, SearchSpace, extremes, network_cost
-
-from mnas.errors import InputError, MeasurementError
 from mnas.zoo import published
 
 FORMAT = "mnas.calibration/1"

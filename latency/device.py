@@ -10,10 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
-from mnas.latency.conditions import runtime_version
-
 from mnas.env import usable_cores
 from mnas.errors import InputError
+from mnas.latency.conditions import runtime_version
 
 _CPUINFO = Path("/proc/cpuinfo")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")

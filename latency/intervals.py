@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from statistics import NormalDist, median
 
 import numpy as np
-from mnas.latency.worker import bootstrap_median
 
 from mnas.errors import InputError
+from mnas.latency.worker import bootstrap_median
 
 # Standard deviation of the median of n standard normal numbers, n = 1 to 10 (simulated, 400,000 draws; a test
 # repeats it); beyond that the asymptotic sqrt(pi / 2n).

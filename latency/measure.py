@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from mnas.errors import InputError
 from mnas.latency.conditions import Conditions
 from mnas.latency.device import this_device
 from mnas.latency.intervals import DRIFT_WARNS
@@ -17,8 +18,6 @@ from mnas.latency.lock import device_lock
 from mnas.latency.measurement import RAW_DIFFERS, Measurement, MeasurementSet, judge, median_ms
 from mnas.latency.session import Progress, Session
 from mnas.search_space import NetworkSpec
-
-from mnas.errors import InputError
 
 TRIES = 3
 # Rounds: ten are the fewest whose bootstrap interval means something; with 400, noise of 10 % a run closes to 1 %.

@@ -6,12 +6,11 @@ from math import ceil
 from statistics import median
 from typing import Any, Literal, Self
 
+from mnas.errors import InputError, UnknownNameError
 from mnas.latency.conditions import Conditions
 from mnas.latency.device import Device
 from mnas.latency.intervals import DRIFT_REJECTS, WIDEST, Interval, drifts, over_processes, paired_ratio
 from mnas.search_space import NetworkSpec
-
-from mnas.errors import InputError, UnknownNameError
 
 MeasurementStatus = Literal["ok", "unresolved", "noisy"]
 FORMAT = "mnas.measurements/1"

@@ -7,9 +7,8 @@ from mnas.latency.device import this_device
 from mnas.latency.measure import measure_each, reference_ms_of
 from mnas.latency.measurement import Measurement
 from mnas.latency.session import Progress
-from mnas.search_space import NetworkSpec
-
 from mnas.protocols import LatencyEstimate
+from mnas.search_space import NetworkSpec
 from mnas.seeds import derive_seed
 
 

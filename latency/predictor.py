@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+
+from mnas.errors import InputError
 from mnas.latency.features import FEATURES, network_features, segment_features
 from mnas.latency.regression import fit_best, nested_held_out
 from mnas.latency.scores import PredictionError, score
-from mnas.search_space import NetworkSpec, Segment, segments
-
-from mnas.errors import InputError
 from mnas.protocols import LatencyEstimate
+from mnas.search_space import NetworkSpec, Segment, segments
 
 FORMAT = "mnas.structural_predictor/1"
 SOURCE = "calibrated predictor"

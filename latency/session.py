@@ -13,7 +13,6 @@ from mnas.latency.device import device_state
 from mnas.latency.measurement import ProcessSamples, gate, judge
 from mnas.latency.worker import FORMAT as JOB_FORMAT
 from mnas.search_space import NetworkSpec
-
 from mnas.seeds import derive_seed
 
 # done, total (networks x processes) and what is being done, in words.

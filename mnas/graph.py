@@ -90,25 +90,19 @@ def build_block_graph(
         raise InputError(f"batch must be at least 1 image, got {batch}.")
     if weights is not None:
         _check_weights(block, weights)
-    writer = _Writer(_Weights(weights))
-    result = writer.block(block, INPUT)
-    if result == INPUT:
-        result = writer.node("Identity", "identity", [INPUT])
-    writer.nodes[-1].output[0] = OUTPUT
-    flat = writer.nodes[-1].op_type == "Gemm"
-    out_shape = block.out_shape[:1] if flat else block.out_shape
-    tensor = onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        writer.nodes,
-        block.label,
-        [helper.make_tensor_value_info(INPUT, tensor, (batch, *block.in_shape))],
-        [helper.make_tensor_value_info(OUTPUT, tensor, (batch, *out_shape))],
-        writer.initializers,
-    )
-    opsets = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opsets)
-    model.producer_name, model.producer_version = "mnas", __version__
+    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="mnas", producer_version=__version__)
+    model.opset_import.append(helper.make_opsetid("", OPSET))
     helper.set_model_props(model, dict(metadata or {}))
+    graph = model.graph  # filled in place: a copy of the weights costs as much as the rest
+    graph.name = block.label
+    writer = _Writer(graph, _Weights(weights))
+    if writer.block(block, INPUT) == INPUT:
+        writer.node("Identity", "identity", [INPUT])
+    last = graph.node[-1]
+    last.output[0] = OUTPUT
+    out_shape = block.out_shape[:1] if last.op_type == "Gemm" else block.out_shape
+    for values, name, shape in ((graph.input, INPUT, block.in_shape), (graph.output, OUTPUT, out_shape)):
+        values.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (batch, *shape)))
     return model
 
 
@@ -146,16 +140,18 @@ def _check_weights(block: Block, weights: Mapping[str, np.ndarray]) -> None:
         raise InputError(f"weights do not fit the network {block.label}: {'; '.join(problems)}.")
 
 
-@lru_cache(maxsize=1)
-def _pool() -> Array:
+@lru_cache(maxsize=4)
+def _pool(turns: int) -> Array:
+    """The pool that many times over, 4 MiB each."""
+    if turns > 1:
+        return np.tile(_pool(1), turns)
     return np.random.default_rng(0).standard_normal(_POOL_SIZE, dtype=np.float32)
 
 
 def _random(name: str, shape: tuple[int, ...], std: float) -> Array:
     """Normal numbers of that deviation, cut from the pool at a place that the name decides."""
     start, size = crc32(name.encode()) % _POOL_SIZE, prod(shape)
-    turns = -(-(start + size) // _POOL_SIZE)
-    pool = _pool() if turns == 1 else np.tile(_pool(), turns)
+    pool = _pool(-(-(start + size) // _POOL_SIZE))
     numbers: Array = pool[start : start + size].reshape(shape) * np.float32(std)
     return numbers
 
@@ -207,22 +203,19 @@ def _with_norms(block: Block) -> Iterator[tuple[str, Operation | Block, NamedNor
 
 
 class _Writer:
-    """Collects nodes and initializers along a program; a tensor is called as the node that makes it."""
+    """Writes nodes and initializers along a program; a tensor is called as the node that makes it."""
 
-    def __init__(self, weights: _Weights) -> None:
+    def __init__(self, graph: onnx.GraphProto, weights: _Weights) -> None:
+        self.graph = graph
         self.weights = weights
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
 
     def node(self, kind: str, name: str, inputs: Sequence[str], **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
+        self.graph.node.append(helper.make_node(kind, inputs, [name], name, **attributes))
         return name
 
     def constant(self, name: str, array: np.ndarray) -> str:
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-        self.initializers.append(
-            onnx.TensorProto(name=name, data_type=kind, dims=array.shape, raw_data=array.tobytes())
-        )
+        self.graph.initializer.add(name=name, data_type=kind, dims=array.shape, raw_data=array.tobytes())
         return name
 
     def block(self, block: Block, source: str, prefix: str = "") -> str:

@@ -22,13 +22,15 @@ SOFT = (-0.07, -0.07)
 ABSOLUTE_WEIGHT = -0.10
 
 
-def _power(
-    alpha: float, beta: float
-) -> Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]:
+Floats = NDArray[np.float64]
+Formula = Callable[[Floats, Floats], Floats]
+
+
+def _power(alpha: float, beta: float) -> Formula:
     return lambda accuracy, ratio: accuracy * ratio ** np.where(ratio <= 1.0, alpha, beta)
 
 
-_FORMULAS = {
+_FORMULAS: dict[str, Formula] = {
     "hard": _power(*HARD),
     "soft": _power(*SOFT),
     "absolute": lambda accuracy, ratio: accuracy + ABSOLUTE_WEIGHT * np.abs(ratio - 1.0),

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from mnas.errors import InputError
 from mnas.search_space import Architecture, NetworkSpec
@@ -101,8 +101,27 @@ class LatencyModel(Protocol):
 
 @runtime_checkable
 class AccuracyModel(Protocol):
-    """Predicts or trains accuracy."""
+    """Predicts or trains accuracy.
+
+    A model that is costly sets `expensive = True`: it is then asked about one network at a time, and each answer
+    is stored at once. One that predicts may have `mae`, its mean absolute error (fraction): the width of a tie.
+    """
 
     def evaluate(self, specs: Sequence[NetworkSpec], *, seed: int) -> list[AccuracyEstimate]:
         """One estimate for each network, in order; `seed` drives whatever is random in it."""
+        ...
+
+
+@runtime_checkable
+class TrainingAccuracyModel(AccuracyModel, Protocol):
+    """An accuracy model whose winner comes with its weights: what it trained, it can train again."""
+
+    expensive: bool
+
+    def train(self, spec: NetworkSpec, *, seed: int) -> Any:
+        """The network trained as `evaluate` would with this seed; has `module` (torch) and `accuracy`."""
+        ...
+
+    def test_accuracy(self, trained: Any) -> float:
+        """Its accuracy on a split that nothing else touches."""
         ...

@@ -8,9 +8,8 @@ What timm's grammar cannot say is refused by name: a network is never written as
 import re
 from collections.abc import Iterable
 
-from mnas.search_space.spec import Skip, StageSpec
-
 from mnas.errors import InputError
+from mnas.search_space.spec import Skip, StageSpec
 
 _OPS = {"ir": "mbconv", "ds": "sepconv", "cn": "conv"}
 _CODES = {op: code for code, op in _OPS.items()}

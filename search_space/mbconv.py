@@ -46,8 +46,7 @@ def mbconv_space(*, resolution: int = 224, num_classes: int = 1000) -> SearchSpa
 
     def build(values: Values) -> NetworkSpec:
         stages = tuple(
-            _stage(number, *(values[name] for name in block))  # type: ignore[arg-type]
-            for number, block in enumerate(names)
+            _stage(number, *(values[name] for name in block)) for number, block in enumerate(names)
         )
         return NetworkSpec(STEM_CHANNELS, stages, HEAD_CHANNELS, resolution, num_classes, style=style)
 

@@ -83,18 +83,22 @@ def mnasnet_space(
     """
     blocks = tuple(reference)
     names = [tuple(f"block{number}.{what}" for what in _FIELDS) for number in range(1, len(blocks) + 1)]
-    choices = tuple(
-        Choice(name, options)
-        for block, block_names in zip(blocks, names, strict=True)
-        for name, options in zip(
-            block_names, (tuple(OPS), KERNELS, SE_RATIOS, SKIPS, block.filters, block.depths), strict=True
-        )
-    )
+    choices: list[Choice] = []
+    for block, block_names in zip(blocks, names, strict=True):
+        options: list[tuple[Value, ...]] = [
+            tuple(OPS),
+            KERNELS,
+            SE_RATIOS,
+            SKIPS,
+            block.filters,
+            block.depths,
+        ]
+        choices += map(Choice, block_names, options)
     style = Style(activation="relu")
 
     def build(values: Values) -> NetworkSpec:
         stages = tuple(
-            _stage(block.stride, *(values[name] for name in block_names))  # type: ignore[arg-type]
+            _stage(block.stride, *(values[name] for name in block_names))
             for block, block_names in zip(blocks, names, strict=True)
         )
         return NetworkSpec(STEM_CHANNELS, stages, HEAD_CHANNELS, resolution, num_classes, style=style)
@@ -123,4 +127,4 @@ def mnasnet_space(
             networks = following
         return sum(networks.values())
 
-    return SearchSpace("mnasnet", choices, build, merge, count_distinct)
+    return SearchSpace("mnasnet", tuple(choices), build, merge, count_distinct)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from mnas.errors import InputError
 from mnas.search_space.spec import Activation, Padding
 
 Shape = tuple[int, int, int]
@@ -164,7 +165,10 @@ class Block:
         in_shape: of the input.
         steps: name and operation or block, in order.
         combine: `add` the input to the result, `multiply` the input by it, or None for the result alone.
-        shortcut: what the input passes through before it is combined; None is the input itself.
+        shortcut: what the input passes through before it is added; None is the input itself.
+
+    Raises:
+        InputError: a shortcut that is to be multiplied.
     """
 
     label: str
@@ -172,6 +176,10 @@ class Block:
     steps: tuple[tuple[str, "Operation | Block"], ...]
     combine: Literal["add", "multiply"] | None = None
     shortcut: "Block | None" = None
+
+    def __post_init__(self) -> None:
+        if self.combine == "multiply" and self.shortcut is not None:
+            raise InputError(f"block {self.label}: a shortcut can be added, not multiplied.")
 
     @property
     def out_shape(self) -> Shape:

@@ -7,9 +7,8 @@ from functools import cached_property
 from itertools import product
 from math import prod
 
-from mnas.search_space.spec import NetworkSpec
-
 from mnas.errors import InputError
+from mnas.search_space.spec import NetworkSpec
 
 Value = int | float | str
 Values = Mapping[str, Value]

@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from mnas.controllers import RandomController, ReinforceController
-from mnas.search_space import Choice, NetworkSpec, SearchSpace, StageSpec, mbconv_space, mnasnet_space
 
+from mnas.controllers import RandomController, ReinforceController
 from mnas.errors import InputError
 from mnas.objective import Reward
 from mnas.protocols import Observation
 from mnas.registry import BUILTIN, resolve
-from mnas.testing import CONTROLLER_CHECKS, drive
+from mnas.search_space import Choice, NetworkSpec, SearchSpace, StageSpec, mbconv_space, mnasnet_space
+from mnas.testing import CONTROLLER_CHECKS, drive, separable_front
 
 
 @pytest.mark.parametrize("name", BUILTIN["controller"])
@@ -114,24 +114,27 @@ def separable_problem(seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def exact_best(scores: list[np.ndarray], times: list[np.ndarray], reward: Reward) -> float:
-    """Dynamic programming over blocks: the Pareto front of (sum of scores, sum of ms), then the best reward."""
-    front = [(0.0, 0.0)]
-    for score, ms in zip(scores, times, strict=True):
-        grown = [
-            (s + a, t + b)
-            for (s, t), (a, b) in itertools.product(front, zip(score.flat, ms.flat, strict=True))
-        ]
-        grown.sort(key=lambda point: (point[1], -point[0]))
-        front, best = [], -1.0
-        for s, t in grown:
-            if s > best:
-                front.append((s, t))
-                best = s
-    return max(float(reward.score(accuracy_of(s), t)) for s, t in front)
+    front_scores, front_ms = separable_front([s.ravel() for s in scores], [t.ravel() for t in times])
+    return float(reward.score(accuracy_of(front_scores), front_ms).max())
 
 
-def accuracy_of(score: float) -> float:
-    return 0.7 - float(np.exp(-1.6 - score))
+def accuracy_of(score: np.ndarray) -> np.ndarray:
+    return 0.7 - np.exp(-1.6 - np.asarray(score))
+
+
+def test_the_exact_front_equals_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    scores, costs = [rng.random(4) for _ in range(4)], [rng.random(4) for _ in range(4)]
+    points = [
+        (
+            sum(s[i] for s, i in zip(scores, pick, strict=True)),
+            sum(c[i] for c, i in zip(costs, pick, strict=True)),
+        )
+        for pick in itertools.product(range(4), repeat=4)
+    ]
+    best = sorted(p for p in points if not any(q[0] >= p[0] and q[1] <= p[1] and q != p for q in points))
+    front = separable_front(scores, costs)
+    assert np.allclose(np.array(best), np.array(front).T)
 
 
 @pytest.mark.parametrize("target", [12.0, 20.0, 32.0])
@@ -150,7 +153,7 @@ def test_reinforce_comes_within_half_a_percent_of_the_exact_optimum(target: floa
             )
             for a in asked
         ]
-        rewards = reward.score([accuracy_of(s) for s, _ in totals], [t for _, t in totals])
+        rewards = reward.score(accuracy_of(np.array([s for s, _ in totals])), [t for _, t in totals])
         best = max(best, float(rewards.max()))
         controller.tell([Observation(a, "done", float(r)) for a, r in zip(asked, rewards, strict=True)])
     assert 0.995 * optimum <= best <= optimum * (1 + 1e-9)

@@ -8,6 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.optimize import nnls
+
+from mnas.errors import InputError, MeasurementError, SearchError
 from mnas.latency import (
     Calibration,
     Conditions,
@@ -22,11 +25,8 @@ from mnas.latency import (
 )
 from mnas.latency.features import FEATURES, network_features, segment_features
 from mnas.latency.regression import fit, nested_held_out, nonnegative_minimum
-from mnas.search_space import extremes, mbconv_space, mnasnet_space, network_cost, segments
-from scipy.optimize import nnls
-
-from mnas.errors import InputError, MeasurementError, SearchError
 from mnas.protocols import LatencyEstimate, LatencyModel
+from mnas.search_space import extremes, mbconv_space, mnasnet_space, network_cost, segments
 from mnas.zoo import published
 
 SMALL = mbconv_space(resolution=32, num_classes=10)

@@ -13,10 +13,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from mnas.search_space import BLOCKS, Layer, StageSpec, Style, mbconv_space, mnasnet_space, network_cost
-from mnas.search_space.blocks import network_program
-from mnas.search_space.cost import operation_cost
-from mnas.search_space.program import BatchNorm, Block, Conv, MatchChannels, walk
 from torch import nn
 from torchvision.ops import StochasticDepth
 
@@ -24,6 +20,10 @@ from mnas.counting import count_madds
 from mnas.errors import InputError
 from mnas.graph import build_block_graph, build_graph, weight_shapes
 from mnas.model import build_block, build_module
+from mnas.search_space import BLOCKS, Layer, StageSpec, Style, mbconv_space, mnasnet_space, network_cost
+from mnas.search_space.blocks import network_program
+from mnas.search_space.cost import operation_cost
+from mnas.search_space.program import BatchNorm, Block, Conv, MatchChannels, walk
 from mnas.zoo import ZOO, published
 
 SMALL = replace(published("mnasnet_small"), resolution=32, num_classes=5)

@@ -15,9 +15,9 @@ from typing import Any
 import onnx
 import onnxruntime
 import pytest
-from mnas.search_space import NetworkSpec, network_cost
 
 from mnas.rundir import RunDirectory
+from mnas.search_space import NetworkSpec, network_cost
 
 # An accuracy and a latency model that are functions of the network alone, and ones that misbehave.
 MODELS = '''

@@ -3,6 +3,8 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from mnas.errors import InputError
 from mnas.search_space import (
     Architecture,
     Choice,
@@ -17,8 +19,6 @@ from mnas.search_space import (
     round_filters,
 )
 from mnas.search_space.mnasnet import MOBILENETV2, Reference
-
-from mnas.errors import InputError
 from mnas.zoo import published
 
 SPACES = {"mbconv": mbconv_space, "mnasnet": mnasnet_space}

@@ -1,6 +1,8 @@
 import json
 
 import pytest
+
+from mnas.errors import InputError
 from mnas.search_space import (
     NetworkSpec,
     StageSpec,
@@ -10,8 +12,6 @@ from mnas.search_space import (
     encode_stages,
     mnasnet_space,
 )
-
-from mnas.errors import InputError
 from mnas.zoo import ZOO, published
 
 SMALL = NetworkSpec(8, (StageSpec("mbconv", 3, 2, 16, 2, 6, 0.25),), 32, resolution=32, num_classes=10)

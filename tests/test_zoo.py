@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from mnas.search_space import layer_costs, network_cost
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mnas.counting import count_madds
 from mnas.errors import InputError, UnknownNameError
 from mnas.model import build_module
+from mnas.search_space import layer_costs, network_cost
 from mnas.zoo import ZOO, published
 
 # Parameters and multiply-adds: timm's models of these names, counted by fvcore with norm and pooling at 0.

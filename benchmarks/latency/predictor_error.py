@@ -23,7 +23,6 @@ from mnas.latency import (
     this_device,
 )
 from mnas.search_space import SearchSpace, extremes, mbconv_space, mnasnet_space, network_cost
-
 from mnas.seeds import derive_seed
 
 SPACES = {"mbconv": mbconv_space, "mnasnet": mnasnet_space}

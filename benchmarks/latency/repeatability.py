@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mnas.latency import Conditions, Measurement, measure, this_device
-
 from mnas.seeds import derive_seed
 from mnas.zoo import published
 

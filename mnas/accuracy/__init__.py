@@ -2,7 +2,6 @@
 
 from mnas.accuracy.surrogate import (
     AdditiveSurrogate,
-    HeldOut,
     QuadraticSurrogate,
     imagenet_surrogate,
     imagenet_surrogate_additive,
@@ -10,7 +9,6 @@ from mnas.accuracy.surrogate import (
 
 __all__ = [
     "AdditiveSurrogate",
-    "HeldOut",
     "QuadraticSurrogate",
     "imagenet_surrogate",
     "imagenet_surrogate_additive",

@@ -8,10 +8,12 @@ Dropout, drop path, norm constants and padding are not looked at: the benchmark 
 Reference: afzalxo/Accel-NASBench, commit 42603572, Apache-2.0 (the measured networks).
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from itertools import product
+from importlib.resources import files
+from itertools import combinations, product
 from operator import attrgetter
 from typing import Any, Self
 
@@ -24,23 +26,13 @@ from mnas.search_space import NetworkSpec, StageSpec, mbconv_space
 
 FORMAT = "mnas.accuracy-surrogate/1"
 STAGES = 7
+CODES = 10  # numbers for each variant of a stage in the quadratic model: 7 contrasts, score, score^2, score^3
 CHANCE = 0.001  # top-1 of a guess among ImageNet's 1000 classes: the floor of every prediction
 # What all covered networks share, beside their stages.
 FRAME = ("stem_channels", "head_channels", "resolution", "num_classes", "in_channels", "style.activation")
 
 Floats = NDArray[np.float64]
 _frame = attrgetter(*FRAME)
-
-
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """Errors on networks not fitted: percentage points of top-1, R2, Kendall's tau-b, and how validated."""
-
-    mae_points: float
-    rmse_points: float
-    r2: float
-    kendall_tau: float
-    validation: str
 
 
 @cache
@@ -60,10 +52,9 @@ def covered() -> tuple[tuple[object, ...], tuple[dict[StageSpec, int], ...]]:
 def _differences(spec: NetworkSpec) -> list[str]:
     """What keeps `spec` out of the benchmark's space, with what is covered instead."""
     frame, stages = covered()
-    values = zip(
-        (*FRAME, "number of stages"), (*_frame(spec), len(spec.stages)), (*frame, STAGES), strict=True
-    )
-    found = [f"{name} is {value}, covered is {wanted}" for name, value, wanted in values if value != wanted]
+    names, own = (*FRAME, "number of stages"), (*_frame(spec), len(spec.stages))
+    shared = zip(names, own, (*frame, STAGES), strict=True)
+    found = [f"{name} is {value}, covered is {wanted}" for name, value, wanted in shared if value != wanted]
     for number, (stage, known) in enumerate(zip(spec.stages, stages, strict=False), 1):
         # The expansion decides the op (1 is sepconv), so compare with the variants of the same expansion.
         near = [variant for variant in known if variant.expansion == stage.expansion] or list(known)
@@ -96,17 +87,15 @@ def stage_positions(specs: Sequence[NetworkSpec]) -> NDArray[np.intp]:
 
 
 def _accuracy(score: Floats, ceiling: float) -> Floats:
-    """The link: top-1 as a fraction, rising in the score, from chance (at the least) to below the ceiling."""
+    """The link: top-1 as a fraction, rising in the score, from chance (at the least) to the ceiling."""
     # exp(5) exceeds any ceiling in percent: the bound changes no value above chance and cannot overflow.
-    accuracy: Floats = np.maximum(CHANCE, (ceiling - np.exp(np.minimum(-score, 5.0))) / 100)
-    return accuracy
+    return np.asarray(np.maximum(CHANCE, (ceiling - np.exp(np.minimum(-score, 5.0))) / 100))
 
 
-def _estimates(score: Floats, ceiling: float, held_out: HeldOut) -> list[AccuracyEstimate]:
-    error = f"held-out MAE {held_out.mae_points:.2f} points"
-    source = f"predicted top-1 under Accel-NASBench's short proxy training ({error})"
-    std = held_out.rmse_points / 100
-    return [AccuracyEstimate(value, std, source) for value in _accuracy(score, ceiling).tolist()]
+def _estimates(score: Floats, ceiling: float, mae: float, rmse: float) -> list[AccuracyEstimate]:
+    trained = "predicted top-1 under Accel-NASBench's short proxy training"
+    source = f"{trained} (held-out MAE {100 * mae:.2f} points)"
+    return [AccuracyEstimate(value, rmse, source) for value in _accuracy(score, ceiling).tolist()]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,13 +108,15 @@ class AdditiveSurrogate:
         scores: for each stage, `(variants,)` in the order of `covered`.
         intercept: added to the sum.
         ceiling: of the link, top-1 in percent.
-        held_out: errors on networks that were not fitted.
+        mae: mean absolute error on networks that were not fitted, as a fraction: the width of a tie.
+        rmse: root mean square error on the same, as a fraction: the standard error of an estimate.
     """
 
     scores: tuple[Floats, ...]
     intercept: float
     ceiling: float
-    held_out: HeldOut
+    mae: float
+    rmse: float
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -136,23 +127,19 @@ class AdditiveSurrogate:
         """
         return cls(**_checked(data, "additive", {}))
 
-    @property
-    def mae(self) -> float:
-        """Mean absolute error on networks that were not fitted, as a fraction: the width of a tie."""
-        return self.held_out.mae_points / 100
-
     def score(self, stage_number: int, stage: StageSpec) -> float:
         """What `stage` adds as stage `stage_number` (from 1), on the scale that `link` reads.
 
         Raises:
             InputError: no such stage number, or a stage that the benchmark's space does not have there.
         """
-        if stage_number not in range(1, STAGES + 1) or stage not in covered()[1][stage_number - 1]:
+        variants = covered()[1][stage_number - 1] if 1 <= stage_number <= STAGES else {}
+        if stage not in variants:
             raise InputError(
                 f"{stage} is not a stage {stage_number} of the mbconv space, which has stages 1 to {STAGES}; "
                 "take stages from mnas.search_space.mbconv_space()."
             )
-        return float(self.scores[stage_number - 1][covered()[1][stage_number - 1][stage]])
+        return float(self.scores[stage_number - 1][variants[stage]])
 
     def link(self, score: float) -> float:
         """Top-1 as a fraction for the intercept plus a sum of scores; strictly rising above chance."""
@@ -167,7 +154,7 @@ class AdditiveSurrogate:
         total = np.full(len(specs), self.intercept)
         for scores, column in zip(self.scores, stage_positions(specs).T, strict=True):
             total += scores[column]
-        return _estimates(total, self.ceiling, self.held_out)
+        return _estimates(total, self.ceiling, self.mae, self.rmse)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,18 +164,19 @@ class QuadraticSurrogate:
     Args:
         unary: for each stage, `(variants,)`: what it adds by itself.
         pairs: for stages b < c, from 0, `(variants of b, variants of c)`: what the two add together.
-        triples: `(7, 7, 7)`, zero but for b < c < d: the factor of the product of three stages' `scores`.
+        triples: for stages b < c < d, the factor of the product of their `scores`.
         scores: for each stage, `(variants,)`.
-        intercept, ceiling, held_out: as in `AdditiveSurrogate`.
+        intercept, ceiling, mae, rmse: as in `AdditiveSurrogate`.
     """
 
     unary: tuple[Floats, ...]
     pairs: Mapping[tuple[int, int], Floats]
-    triples: Floats
+    triples: Mapping[tuple[int, int, int], float]
     scores: tuple[Floats, ...]
     intercept: float
     ceiling: float
-    held_out: HeldOut
+    mae: float
+    rmse: float
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -197,3 +185,66 @@ class QuadraticSurrogate:
         Raises:
             InputError: not this format and kind, or a field missing, unknown, misshapen or not finite.
         """
+        n, k = STAGES, CODES
+        widths = {"codes": (k,), "linear": (k,), "quadratic": (k, n, k), "triples": (n, n)}
+        checked = _checked(data, "quadratic", widths)
+        codes, linear, weight, factors = (checked.pop(name) for name in widths)
+        unary = tuple(
+            code @ linear[b] + ((code @ weight[b][:, b]) * code).sum(axis=1) for b, code in enumerate(codes)
+        )
+        pairs = {(b, c): codes[b] @ weight[b][:, c] @ codes[c].T for b, c in combinations(range(n), 2)}
+        triples = {(b, c, d): float(factors[b][c, d]) for b, c, d in combinations(range(n), 3)}
+        return cls(unary, pairs, triples, **checked)
+
+    def evaluate(self, specs: Sequence[NetworkSpec], *, seed: int) -> list[AccuracyEstimate]:
+        """As `AdditiveSurrogate.evaluate`, with the same errors."""
+        columns = stage_positions(specs).T
+        total = np.full(len(specs), self.intercept)
+        for table, column in zip(self.unary, columns, strict=True):
+            total += table[column]
+        for (b, c), square in self.pairs.items():
+            total += square[columns[b], columns[c]]
+        scores = [table[column] for table, column in zip(self.scores, columns, strict=True)]
+        for (b, c, d), factor in self.triples.items():
+            total += factor * scores[b] * scores[c] * scores[d]
+        return _estimates(total, self.ceiling, self.mae, self.rmse)
+
+
+def _checked(data: Mapping[str, Any], kind: str, widths: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The numbers of a coefficient file; `widths`: the shape, for each stage, of what only this kind has."""
+    names = {"format", "kind", "source", "fit", "held_out", "ceiling", "intercept", "scores", *widths}
+    if (data.get("format"), data.get("kind"), set(data)) != (FORMAT, kind, names):
+        raise InputError(
+            f"expected accuracy coefficients {FORMAT!r} of kind {kind!r} with {', '.join(sorted(names))}; "
+            f"got {data.get('format')!r} of kind {data.get('kind')!r} with {', '.join(sorted(data))}."
+        )
+    try:
+        lists = {key: tuple(np.array(part, np.float64) for part in data[key]) for key in ("scores", *widths)}
+        numbers = {key: float(data[key]) for key in ("ceiling", "intercept")}
+        numbers |= {key: float(data["held_out"][f"{key}_points"]) / 100 for key in ("mae", "rmse")}
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(f"the {kind} accuracy coefficients have a wrong field: {error!r}.") from error
+    sizes = [len(variants) for variants in covered()[1]]
+    wrong = [key for key, number in numbers.items() if not np.isfinite(number)]
+    wrong += [] if 0 < numbers["ceiling"] <= 100 else ["ceiling (wanted percent)"]
+    for key, parts in lists.items():
+        shapes = [(*[size] * (key in ("scores", "codes")), *widths.get(key, ())) for size in sizes]
+        fits = [part.shape for part in parts] == shapes and all(np.isfinite(part).all() for part in parts)
+        wrong += [] if fits else [f"{key} (wanted {shapes})"]
+    if wrong:
+        raise InputError(f"not finite, not in range or misshapen {kind} coefficients: {'; '.join(wrong)}.")
+    return {**lists, **numbers}
+
+
+def imagenet_surrogate() -> QuadraticSurrogate:
+    """The default without data: the more accurate of the two."""
+    return QuadraticSurrogate.from_dict(
+        json.loads((files("mnas.accuracy") / "imagenet_surrogate.json").read_bytes())
+    )
+
+
+def imagenet_surrogate_additive() -> AdditiveSurrogate:
+    """The separable one: less accurate, but its best network under an additive cost can be found exactly."""
+    return AdditiveSurrogate.from_dict(
+        json.loads((files("mnas.accuracy") / "imagenet_surrogate_additive.json").read_bytes())
+    )

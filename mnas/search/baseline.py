@@ -4,6 +4,7 @@ from typing import Any
 
 from mnas.errors import SearchError
 from mnas.files import write_json
+from mnas.protocols import TrainingAccuracyModel
 from mnas.records import network_fields
 from mnas.rundir import RunDirectory
 from mnas.search.final import Final
@@ -34,7 +35,7 @@ def write_baseline(run: RunDirectory, problem: Problem, timing: Timing, final: F
     fields: dict[str, Any] = {"architecture": trial.key, **network_fields(spec), "madds": verify_madds(spec)}
     fields |= {**final.latency, **accuracy_fields(trial)}
     weights = trained = None
-    if hasattr(problem.accuracy, "train"):
+    if isinstance(problem.accuracy, TrainingAccuracyModel):
         from mnas.weights import load_weights, save_weights
 
         network = problem.accuracy.train(spec, seed=derive_seed(problem.config.seed, "trial", trial.number))

@@ -66,7 +66,7 @@ def judge_finalists(problem: Problem, timing: Timing, history: History, reporter
         if winner is not None:
             break
     rows = [_row(measured, latency, target) for measured, latency in judged]
-    latency = next((fields for measured, fields in judged if measured is winner), {})
+    latency: Mapping[str, Any] = next((fields for measured, fields in judged if measured is winner), {})
     if winner is not None and kind == "madds":
         latency, record = _measure_winner(problem, timing, winner, reporter)
         evidence.append(record)

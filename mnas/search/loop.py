@@ -242,9 +242,9 @@ def check_accuracies(estimates: object, count: int, name: str) -> list[AccuracyE
         got = type(estimates).__name__ if listed is None else f"{len(listed)} of them"
         raise SearchError(f"the accuracy model {name!r} must return a list of {count} estimates, got {got}.")
     for index, item in enumerate(listed):
-        value, std = getattr(item, "value", None), getattr(item, "std", None)
+        value, std = (getattr(item, name, None) for name in ("value", "std"))
         numbers = isinstance(value, float | int) and isinstance(std, float | int)
-        if not numbers or not (0 <= value <= 1) or not (math.isfinite(std) and std >= 0):
+        if not numbers or not (0 <= float(value) <= 1) or not 0 <= float(std) < math.inf:  # type: ignore[arg-type]
             raise SearchError(
                 f"the accuracy model {name!r} must return accuracies from 0 to 1 with their standard error; "
                 f"number {index + 1} of {count} is {item!r}."
