@@ -59,7 +59,8 @@ def measure(
         conditions: threads, batch, precision, provider.
         processes: fresh ones; three, five for finalists.
         reference_ms: what a ratio of 1 is in milliseconds; None is this run's own median.
-        budget_s: seconds for one try, all processes together, warm-up included; ten rounds are always done.
+        budget_s: seconds for the first try, all processes together, warm-up included (starting them comes on
+            top, about a second each); ten rounds are always done. Later tries get the share of what is left.
         seed: of order, inputs and bootstrap.
         pin: whether each process keeps to the cores that it finds least busy, where the system allows that.
         on_progress: called with networks x processes done, their total, and what is being done.
@@ -69,8 +70,17 @@ def measure(
         MeasurementError: a worker failed, or another measurement holds the device.
     """
     _check(networks, processes, reference_ms, budget_s)
-    limits = {**PROTOCOL, "budget_s": budget_s / processes}
-    session = Session(networks, reference, conditions, limits, seed=seed, pin=pin, on_progress=on_progress)
+    each_s = budget_s / processes / (len(networks) + 1)
+    session = Session(
+        networks,
+        reference,
+        conditions,
+        PROTOCOL,
+        budget_s=each_s,
+        seed=seed,
+        pin=pin,
+        on_progress=on_progress,
+    )
     return _run(session, [list(networks)], processes, reference_ms)
 
 
@@ -96,8 +106,16 @@ def measure_each(
         MeasurementError: a worker failed, or another measurement holds the device.
     """
     _check(networks, processes, reference_ms, budget_s)
-    limits = {**LIGHT, "budget_s": budget_s}
-    session = Session(networks, reference, conditions, limits, seed=seed, pin=pin, on_progress=on_progress)
+    session = Session(
+        networks,
+        reference,
+        conditions,
+        LIGHT,
+        budget_s=budget_s / 2,
+        seed=seed,
+        pin=pin,
+        on_progress=on_progress,
+    )
     return _run(session, [[name] for name in networks], processes, reference_ms)
 
 

@@ -38,7 +38,8 @@ class Session:
         networks: by name.
         reference: what each is paired with.
         conditions: threads, batch, precision, provider.
-        limits: of a job: rounds, budget in seconds, precision, warm-up; see `worker.py`.
+        limits: of a job: rounds, precision, warm-up; see `worker.py`.
+        budget_s: seconds for each model of a batch, the reference too, in one process.
         seed: of order, inputs and bootstrap; each process derives its own.
         pin: whether each process keeps to the cores that it finds least busy.
         on_progress: told what is being done.
@@ -51,12 +52,14 @@ class Session:
         conditions: Conditions,
         limits: Mapping[str, Any],
         *,
+        budget_s: float,
         seed: int,
         pin: bool = True,
         on_progress: Progress | None = None,
     ) -> None:
         self.networks, self.reference, self.conditions = networks, reference, conditions
-        self.limits, self.seed, self.pin, self.on_progress = limits, seed, pin, on_progress
+        self.limits, self.budget_s, self.seed, self.pin = limits, budget_s, seed, pin
+        self.on_progress = on_progress
         self.samples: dict[str, tuple[ProcessSamples, ...]] = dict.fromkeys(networks, ())
         self.files: dict[str, ModelFile] = {}
         self.records: list[dict[str, Any]] = []
@@ -104,6 +107,7 @@ class Session:
             "provider": self.conditions.provider,
             "clock": self.conditions.clock,
             "seed": derive_seed(self.seed, "process", number),
+            "budget_s": self.budget_s * (1 + max(map(len, groups))),
             **self.limits,
         }
         state = device_state()

@@ -14,8 +14,9 @@ Job: `reference` (model path), `batches` (list of lists of model paths; each bat
 the reference), `threads`, `pin`, `provider`, `clock` ("core" or "wall"), `seed`, `min_rounds`, `max_rounds`,
 `budget_s` (per batch, loading and warm-up included; `min_rounds` are always done), `precision`, and how to warm
 up: `warm_runs`, `warm_s`, `settle`, `warm_cap_s`. The full warm-up (10 runs, 0.3 s, settled) is the protocol's;
-calibration asks for a light one (few runs, `settle` false), which is enough once the process, its allocator and
-the core's clock are warm: the reference, which is opened first, gets the full one in either case.
+settling may take half the batch's budget. Calibration asks for a light one (few runs, `settle` false), which is
+enough once the process, its allocator and the core's clock are warm: the reference, which is opened first, gets
+the full one in either case.
 
 Events: `start` (versions, cores, load), `progress`, `batch` (raw samples in ms by the deciding clock and by the
 wall's, providers, whether every interval closed), `done` (load), `error`.
@@ -124,11 +125,18 @@ class Model:
         core, wall = time.process_time_ns() - start_core, time.perf_counter_ns() - start_wall
         return (core if self.by_core else wall) / 1e6 / loops, wall / 1e6 / loops
 
-    def warm_up(self, runs: int, seconds: float, settle: bool, cap_s: float) -> int:
-        """Runs until warm, which sets `typical_ms`; returns how many runs it took."""
+    def warm_up(self, runs: int, seconds: float, settle_s: float, cap_s: float) -> int:
+        """Runs until warm, which sets `typical_ms`; returns how many runs it took.
+
+        Args:
+            runs: at least so many.
+            seconds: for at least so long.
+            settle_s: until settled, for at most so long.
+            cap_s: whatever the others say, no run begins after so long.
+        """
         start, times = time.perf_counter(), [self.sample()[0]]
         while (elapsed := time.perf_counter() - start) < cap_s:
-            settled = not settle or (
+            settled = elapsed >= settle_s or (
                 len(times) >= 2 * WINDOW
                 and abs(np.median(times[-WINDOW:]) / np.median(times[-2 * WINDOW : -WINDOW]) - 1) <= SETTLED
             )
@@ -194,8 +202,7 @@ def run_job(job: dict[str, Any], emit: Callable[..., None]) -> None:
             emit("progress", what=what)
             last = time.perf_counter()
 
-    full = {"runs": 10, "seconds": 0.3, "settle": True, "cap_s": job["warm_cap_s"]}
-    asked = {**full, "runs": job["warm_runs"], "seconds": job["warm_s"], "settle": job["settle"]}
+    cap_s = job["warm_cap_s"]
     cores = choose_cores(job["threads"]) if job["pin"] else None
     load = getattr(os, "getloadavg", lambda: (math.nan,))
     emit(
@@ -211,14 +218,15 @@ def run_job(job: dict[str, Any], emit: Callable[..., None]) -> None:
     )
     rng = random.Random(job["seed"])
     reference = Model(job["reference"], job)
-    reference.warm_up(**full)
+    reference.warm_up(10, 0.3, cap_s, cap_s)
     gc.freeze()
     gc.disable()
     for index, paths in enumerate(job["batches"]):
         start, models, warm_runs = time.perf_counter(), [], []
         for path in paths:
             models.append(Model(path, job))
-            warm_runs.append(models[-1].warm_up(**asked))
+            settle_s = min(cap_s, job["budget_s"] / 2 / len(paths)) if job["settle"] else 0.0
+            warm_runs.append(models[-1].warm_up(job["warm_runs"], job["warm_s"], settle_s, cap_s))
             emit("progress", what=f"warm {len(models)} of {len(paths)}")
         samples, is_closed = time_batch([*models, reference], job, start, rng, alive)
         decided, wall = np.round(samples, 6).transpose(0, 2, 1).tolist()

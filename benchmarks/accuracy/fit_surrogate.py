@@ -227,7 +227,7 @@ def cross_validate(kind: str, data: Measured, seed: int) -> dict[str, Any]:
 
 def main() -> int:
     """Exit code 2, with a message, where the data is absent."""
-    parser = argparse.ArgumentParser(description="Fit the no-data accuracy models to Accel-NASBench.")
+    parser = argparse.ArgumentParser(description="Fits the no-data accuracy models to Accel-NASBench.")
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("MNAS_BENCH_DATA"))
     parser.add_argument("--out", type=Path, default=Path(mnas.accuracy.__file__).parent)
     parser.add_argument("--seed", type=int, default=1, help="of the folds (default 1)")
@@ -237,10 +237,9 @@ def main() -> int:
         print(f"skipped: no {CSV}; give its folder with --data-dir or MNAS_BENCH_DATA.", file=sys.stderr)
         return 2
     data = read(Path(given.data_dir))
-    report = {}
-    for kind, name in FILES.items():
-        report[kind] = cross_validate(kind, data, given.seed)
-        if not given.check:
+    report = {kind: cross_validate(kind, data, given.seed) for kind in FILES}
+    if not given.check:
+        for kind, name in FILES.items():
             text = json.dumps(coefficients(kind, data, report[kind]), allow_nan=False)
             write_bytes(given.out / name, (text + "\n").encode())
     print(json.dumps(report, indent=2))

@@ -108,8 +108,8 @@ class AdditiveSurrogate:
         scores: for each stage, `(variants,)` in the order of `covered`.
         intercept: added to the sum.
         ceiling: of the link, top-1 in percent.
-        mae: mean absolute error on networks that were not fitted, as a fraction: the width of a tie.
-        rmse: root mean square error on the same, as a fraction: the standard error of an estimate.
+        mae: mean absolute error on networks not fitted, as a fraction: the width of a tie.
+        rmse: root mean square error on them, as a fraction: the standard error of an estimate.
     """
 
     scores: tuple[Floats, ...]
