@@ -38,10 +38,3 @@ class SearchError(MnasError, RuntimeError):
 
 class MeasurementError(SearchError):
     """A latency that could not be measured: the child failed, hung, or the machine is too noisy."""
-
-
-class MissingExtraError(MnasError, ImportError):
-    """An optional feature whose packages are not installed."""
-
-    def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an optional package: pip install 'mnas[{extra}]'")

@@ -53,11 +53,15 @@ def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
         RunDirectoryError: missing, too large, or not JSON.
     """
     try:
-        if path.stat().st_size > max_bytes:
-            raise RunDirectoryError(f"{path} is larger than {max_bytes} bytes, which no file of ours is.")
-        return json.loads(path.read_bytes())
+        size, data = path.stat().st_size, b""
+        if size <= max_bytes:
+            data = path.read_bytes()
     except OSError as error:
         raise RunDirectoryError(f"cannot read {path}: {error.strerror}.") from error
+    if size > max_bytes:
+        raise RunDirectoryError(f"{path} is larger than {max_bytes} bytes, which no file of ours is.")
+    try:
+        return json.loads(data)
     except ValueError as error:
         raise RunDirectoryError(f"{path} is damaged: not JSON ({error}).") from error
 

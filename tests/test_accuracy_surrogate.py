@@ -150,6 +150,7 @@ def test_the_quadratic_model_equals_its_file_evaluated_by_the_formula() -> None:
 
 
 B0 = published("efficientnet_b0")
+RELU = replace(B0, style=replace(B0.style, activation="relu"))
 
 
 def stage3(**changes: Any) -> NetworkSpec:
@@ -164,10 +165,7 @@ def stage3(**changes: Any) -> NetworkSpec:
         (replace(B0, stem_channels=16), "stem_channels is 16, covered is 32"),
         (replace(B0, head_channels=640), "head_channels is 640, covered is 1280"),
         (replace(B0, in_channels=1), "in_channels is 1, covered is 3"),
-        (
-            replace(B0, style=replace(B0.style, activation="relu")),
-            "style.activation is relu, covered is silu",
-        ),
+        (RELU, "style.activation is relu, covered is silu"),
         (replace(B0, stages=B0.stages[:6]), "number of stages is 6, covered is 7"),
         (replace(B0, stages=B0.stages * 2), "number of stages is 14, covered is 7"),
         (stage3(kernel=7), "stage 3: kernel is 7, covered: 3, 5"),
@@ -191,8 +189,9 @@ def test_uncovered_networks_are_refused_by_name(factory: Any, spec: NetworkSpec,
 
 
 def test_all_differences_are_named_at_once() -> None:
+    spec = replace(stage3(kernel=7, repeats=9), resolution=192)
     with pytest.raises(InputError, match=r"resolution is 192.*stage 3: kernel is 7.*stage 3: repeats is 9"):
-        imagenet_surrogate().evaluate([replace(stage3(kernel=7, repeats=9), resolution=192)], seed=0)
+        imagenet_surrogate().evaluate([spec], seed=0)
 
 
 @pytest.mark.parametrize(("number", "stage"), [(0, B0.stages[0]), (8, B0.stages[0]), (2, B0.stages[0])])
@@ -228,9 +227,6 @@ def test_the_package_needs_numpy_alone() -> None:
     assert not {"torch", "sklearn", "scipy", "onnx"} & set(done.stdout.split())
 
 
-FITTING = SimpleNamespace(**runpy.run_path(str(ROOT / "benchmarks/accuracy/fit_surrogate.py")))
-
-
 @pytest.mark.parametrize(
     ("kind", "factory", "bar"),
     [
@@ -240,18 +236,18 @@ FITTING = SimpleNamespace(**runpy.run_path(str(ROOT / "benchmarks/accuracy/fit_s
     ],
 )
 def test_the_shipped_errors_hold_on_a_split(kind: str, factory: Any, bar: dict[str, float]) -> None:
+    fitting = SimpleNamespace(**runpy.run_path(str(ROOT / "benchmarks/accuracy/fit_surrogate.py")))
     folder = Path(os.environ.get("MNAS_BENCH_DATA", ""))
-    if not (folder / FITTING.CSV).is_file():
-        pytest.skip(f"no {FITTING.CSV}: set MNAS_BENCH_DATA to the folder that holds it")
-    data = FITTING.read(folder)
-    shipped = coefficients(FITTING.FILES[kind])["held_out"]
-    fold = FITTING.folds(data, 5)  # neither the folds of the choices (0) nor those of the report (1)
+    if not (folder / fitting.CSV).is_file():
+        pytest.skip(f"no {fitting.CSV}: set MNAS_BENCH_DATA to the folder that holds it")
+    data = fitting.read(folder)
+    shipped = coefficients(fitting.FILES[kind])["held_out"]
+    fold = fitting.folds(data, 5)  # neither the folds of the choices (0) nor those of the report (1)
     inside, outside = data.part(np.flatnonzero(fold > 2)), data.part(np.flatnonzero(fold <= 2))
-    found = FITTING.errors(FITTING.predicted_percent(kind, inside, outside.specs), outside.top1)
-    assert found["mae_points"] == pytest.approx(shipped["mae_points"], rel=0.15)
-    assert found["rmse_points"] == pytest.approx(shipped["rmse_points"], rel=0.15)
+    found = fitting.errors(fitting.predicted_percent(kind, inside, outside.specs), outside.top1)
+    for name in ("mae_points", "rmse_points"):
+        assert found[name] == pytest.approx(shipped[name], rel=0.15)
     assert found["mae_points"] < bar["mae_points"]
-    assert found["r2"] > bar["r2"]
-    assert found["kendall_tau"] > bar["kendall_tau"]
-    refitted = FITTING.predicted_percent(kind, data, data.specs)
+    assert min(found["r2"] - bar["r2"], found["kendall_tau"] - bar["kendall_tau"]) > 0
+    refitted = fitting.predicted_percent(kind, data, data.specs)
     assert refitted == pytest.approx(100 * accuracies(factory(), data.specs), abs=1e-3)

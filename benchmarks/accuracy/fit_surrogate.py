@@ -155,9 +155,8 @@ def fit_quadratic(data: Measured) -> dict[str, Any]:
 
 def arrange(beta: np.ndarray, pairs: np.ndarray) -> dict[str, np.ndarray]:
     """Coefficients by stage and code: linear `(7, 10)`, quadratic `(7, 10, 7, 10)`, triples `(7, 7, 7)`."""
-    linear, weight, triples = (
-        np.zeros((STAGES, *rest)) for rest in ((CODES,), (CODES, STAGES, CODES), (STAGES,) * 2)
-    )
+    linear, triples = np.zeros((STAGES, CODES)), np.zeros((STAGES,) * 3)
+    weight = np.zeros((STAGES, CODES, STAGES, CODES))
     main, paired, scored = np.split(beta, [7 * STAGES, 7 * STAGES + len(pairs)])
     linear[:, :7] = main.reshape(STAGES, 7)
     for (i, j), value in zip(pairs, paired, strict=True):

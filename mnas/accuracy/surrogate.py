@@ -180,11 +180,7 @@ class QuadraticSurrogate:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """From the coefficient file's JSON, tabulated by stage variant so that predicting is looking up.
-
-        Raises:
-            InputError: not this format and kind, or a field missing, unknown, misshapen or not finite.
-        """
+        """As `AdditiveSurrogate.from_dict`; tabulated by stage variant, so that predicting is looking up."""
         n, k = STAGES, CODES
         widths = {"codes": (k,), "linear": (k,), "quadratic": (k, n, k), "triples": (n, n)}
         checked = _checked(data, "quadratic", widths)
