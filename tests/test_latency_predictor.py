@@ -90,12 +90,16 @@ def test_pooling_skips_and_fused_activations_are_told_apart():
     space = mnasnet_space()
     values = {choice.name: choice.options[0] for choice in space.choices}
     plain = named(space.decode(space.from_values(values)))
-    pooled = named(space.decode(space.from_values({**values, "block2.skip": "pool"})))
+    pooled = named(space.decode(space.from_values({**values, "block2.skip": "pool", "block3.skip": "pool"})))
     assert plain["silu_elements"] == 0 < plain["clamp_elements"]
     assert plain["pool_elements"] == 0 < pooled["pool_elements"]
     assert pooled["match_elements"] > 0
+    # Block 2 pools 16 channels; both layers of block 3 pool 24, which do not fill blocks of 16.
+    assert pooled["pool_elements"] == 16 * 56**2
+    assert pooled["pool_elements_unaligned"] == 2 * 24 * 28**2
     assert {name for name in FEATURES if plain[name] != pooled[name]} == {
         "pool_elements",
+        "pool_elements_unaligned",
         "match_elements",
         "add_elements",
     }
@@ -162,9 +166,9 @@ def test_linear_latencies_are_predicted_exactly_and_elsewhere_too():
         (estimate,) = predictor.predict([spec])
         assert estimate.ms == pytest.approx(priced(spec), rel=0.01)
         assert (estimate.source, estimate.device) == ("calibrated predictor", "made up")
-    # Another resolution and head: sums that always moved together now move apart.
+    # Another resolution and head: sums that always moved together now move apart, and their prices are not known.
     for spec in members(mbconv_space(resolution=48, num_classes=100), 10, seed=9):
-        assert predictor.predict([spec])[0].ms == pytest.approx(priced(spec), rel=0.04)
+        assert predictor.predict([spec])[0].ms == pytest.approx(priced(spec), rel=0.1)
 
 
 def test_a_prediction_is_the_sum_of_its_segments():

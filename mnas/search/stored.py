@@ -56,9 +56,9 @@ def export_run(path: Path, out: Path | None) -> dict[str, Any]:
     spec = NetworkSpec.from_dict(read_json(run.baseline))
     weights = trained = None
     if run.weights.is_file():
-        from mnas.weights import load_weights, weights_metadata
+        from mnas.weights import load_metadata, load_weights
 
-        weights, trained = load_weights(run.weights), weights_metadata(run.weights).get("trained")
+        weights, trained = load_weights(run.weights), load_metadata(run.weights).get("trained")
     target = out.absolute() if out is not None else run.onnx
     exported = export_onnx(spec, target, weights=weights, trained=trained, seed=stored_config(run).seed)
     return {
