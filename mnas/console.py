@@ -29,6 +29,7 @@ class ConsoleReporter:
         self._part = ""
         self._started = self._last = 0.0
         self._first = -1
+        self._line = ""
 
     def __enter__(self) -> Self:
         return self

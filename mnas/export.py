@@ -36,7 +36,7 @@ def export_onnx(
     path: Path,
     *,
     weights: Mapping[str, np.ndarray] | None = None,
-    trained: str | None = None,
+    about: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> ExportedModel:
     """Writes the network as ONNX after ONNX Runtime and torch have given the same logits for it.
@@ -45,7 +45,8 @@ def export_onnx(
         spec: the network.
         path: the file; replaced atomically.
         weights: entries of the module's state dict; None initialises them from `seed`.
-        trained: what the weights were trained on; goes with `weights`. Else the metadata says "untrained weights".
+        about: texts for the file's metadata that go with `weights`: `trained` (how), `input` (what the network
+            expects of an image). Without weights the metadata says "untrained weights".
         seed: of the initial weights and of the image that is compared.
 
     Raises:
@@ -59,8 +60,14 @@ def export_onnx(
     if weights is not None:
         module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
     state = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
-    origin = trained if weights is not None and trained else UNTRAINED
-    metadata = {"mnas_version": __version__, "weights": origin, "network": json.dumps(spec.to_dict())}
+    about = dict(about or {}) if weights is not None else {}
+    origin = about.pop("trained", "given weights" if weights is not None else UNTRAINED)
+    metadata = {
+        "mnas_version": __version__,
+        "weights": origin,
+        "network": json.dumps(spec.to_dict()),
+        **about,
+    }
     data = build_graph(spec, weights=state, metadata=metadata).SerializeToString()
 
     shape = (1, spec.in_channels, spec.resolution, spec.resolution)

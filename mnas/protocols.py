@@ -119,7 +119,11 @@ class TrainingAccuracyModel(AccuracyModel, Protocol):
     expensive: bool
 
     def train(self, spec: NetworkSpec, *, seed: int) -> Any:
-        """The network trained as `evaluate` would with this seed; has `module` (torch) and `accuracy`."""
+        """The network trained as `evaluate` would with this seed.
+
+        It has `module` (torch), `accuracy` (validation, 0 to 1) and `inputs` (a dataclass of plain values: what
+        the network expects of an image).
+        """
         ...
 
     def test_accuracy(self, trained: Any) -> float:

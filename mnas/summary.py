@@ -65,16 +65,8 @@ def _finalists(result: Mapping[str, Any], latency: bool) -> str:
         cost = f"{row['predicted']:.2f} ms" if latency else format_count(row["predicted"])
         measured = f"{row['latency_ms']:.2f} ms" if latency and row["latency_raw_ms"] is not None else "-"
         within = "yes" if row["within_target"] else row["status"] if row["status"] == "noisy" else "no"
-        rows.append(
-            [
-                row["architecture"],
-                f"{row['accuracy']:.2%}",
-                cost,
-                measured,
-                within,
-                "<- baseline" if won else "",
-            ]
-        )
+        mark = "<- baseline" if won else ""
+        rows.append([f"trial {row['trial']}", f"{row['accuracy']:.2%}", cost, measured, within, mark])
     return table(["finalist", "accuracy", "predicted", "measured", "within", ""], rows)
 
 

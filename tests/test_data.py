@@ -57,8 +57,9 @@ def test_digits_are_all_there_once_and_scaled_to_bytes(digits: ImageData) -> Non
 
 
 def test_splits_share_no_image(digits: ImageData) -> None:
-    found = [{image for image, _ in rows(split)} for split in splits(digits)]
-    assert not (found[0] & found[1] or found[0] & found[2] or found[1] & found[2])
+    train, val, test = ({image for image, _ in rows(split)} for split in splits(digits))
+    assert not train & val
+    assert not (train | val) & test
 
 
 def test_splits_are_stratified(digits: ImageData) -> None:
@@ -104,7 +105,7 @@ def test_missing_files_are_named_with_what_to_install(tmp_path: Path) -> None:
 
 def test_images_and_labels_must_agree(fashion_folder: Path) -> None:
     write_idx(fashion_folder / "t10k-labels-idx1-ubyte.gz", np.zeros(19))
-    with pytest.raises(InputError, match="20 images in t10k-images-idx3-ubyte.gz, but 19 labels"):
+    with pytest.raises(InputError, match=r"20 images in t10k-images-idx3-ubyte\.gz, but 19 labels"):
         load_data(f"fashion-mnist:{fashion_folder}")
 
 

@@ -107,7 +107,10 @@ def _measure(
     judged = []
     for candidate in group:
         m = result[candidate.trial.key]
-        noisy = m.status == "noisy" or drift > DRIFT_REJECTS
+        # A wall clock far beyond the time on the core is another process's doing: no verdict on the network.
+        noisy = (
+            m.status == "noisy" or drift > DRIFT_REJECTS or m.raw_ms > (1 + DRIFT_REJECTS) * m.ratio * scale
+        )
         low, high = m.ratio_low * scale, m.ratio_high * scale
         if abs(m.raw_ms / (m.ratio * scale) - 1) > RAW_DIFFERS:
             warnings.append(
@@ -132,6 +135,7 @@ def _measure_winner(
 def _row(measured: Measured, latency: Mapping[str, Any], target: float) -> dict[str, Any]:
     candidate = measured.candidate
     return {
+        "trial": candidate.trial.number,
         "architecture": candidate.trial.key,
         "accuracy": candidate.accuracy,
         "predicted": candidate.cost,

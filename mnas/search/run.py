@@ -138,7 +138,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
         baseline = None
         if final.winner is not None:
             reporter.stage("writing the baseline")
-            baseline = write_baseline(run, problem, timing, final)
+            baseline = write_baseline(run, problem, final)
         result = _result(
             run, problem, final.status, history, before + time.monotonic() - started, baseline, final
         )

@@ -54,13 +54,13 @@ def export_run(path: Path, out: Path | None) -> dict[str, Any]:
     from mnas.export import export_onnx
 
     spec = NetworkSpec.from_dict(read_json(run.baseline))
-    weights = trained = None
+    weights = about = None
     if run.weights.is_file():
         from mnas.weights import load_metadata, load_weights
 
-        weights, trained = load_weights(run.weights), load_metadata(run.weights).get("trained")
+        weights, about = load_weights(run.weights), load_metadata(run.weights)
     target = out.absolute() if out is not None else run.onnx
-    exported = export_onnx(spec, target, weights=weights, trained=trained, seed=stored_config(run).seed)
+    exported = export_onnx(spec, target, weights=weights, about=about, seed=stored_config(run).seed)
     return {
         "path": str(exported.path),
         "format": "onnx",
