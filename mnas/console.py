@@ -55,9 +55,10 @@ class ConsoleReporter:
         elif now - self._last >= _LINE_EVERY_S or done == total:
             self._last = now
             left = _left(self._started, self._first, done, total) if done < total else ""
-            print(
-                "  " + ", ".join(filter(None, (f"{done}/{total}", text, left))), file=sys.stderr, flush=True
-            )
+            line = "  " + ", ".join(filter(None, (f"{done}/{total}", text, left)))
+            if line != self._line:  # the last step is often reported twice
+                print(line, file=sys.stderr, flush=True)
+            self._line = line
 
     def note(self, text: str) -> None:
         """Prints a line."""
