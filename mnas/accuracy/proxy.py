@@ -11,7 +11,6 @@ from mnas.protocols import AccuracyEstimate
 from mnas.search_space import NetworkSpec
 from mnas.training import TrainedNetwork, evaluate, train
 
-
 # Threads of torch while a candidate is trained, chosen here: at 32 pixels two gain a quarter on free cores, but
 # where another process wants a core they wait for each other (302 s instead of 5 s), and one thread gives the same
 # weights whatever the number of cores.
