@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mnas.errors import InputError
-from mnas.registry import Kind, check_name
+from mnas.registry import BUILTIN, Kind, check_name
 from mnas.units import parse_count, parse_duration_s, parse_latency_ms
 
 Positive = Annotated[int, Field(ge=1)]
@@ -77,7 +77,7 @@ class SearchConfig(BaseModel):
             raise ValueError(
                 "--accuracy proxy trains each candidate and needs --data, for example --data digits"
             )
-        if self.data is not None and self.accuracy not in (None, "proxy"):
+        if self.data is not None and self.accuracy != "proxy" and self.accuracy in BUILTIN["accuracy"]:
             raise ValueError(
                 f"--data trains each candidate, --accuracy {self.accuracy} does not; give one of them"
             )

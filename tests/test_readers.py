@@ -26,17 +26,10 @@ from mnas.search_space.cost import operation_cost
 from mnas.search_space.program import BatchNorm, Block, Conv, MatchChannels, walk
 from mnas.zoo import ZOO, published
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = replace(published("mnasnet_small"), resolution=32, num_classes=5)
 CHANNELS = 8
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Torch's threads wait for each other on a busy machine: ten times slower there, no faster on a free one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def randomise(module, seed):

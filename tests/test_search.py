@@ -15,7 +15,9 @@ from typing import Any
 import onnx
 import onnxruntime
 import pytest
+import torch
 
+from mnas.data import load_data
 from mnas.rundir import RunDirectory
 from mnas.search_space import NetworkSpec, network_cost
 
@@ -424,6 +426,14 @@ def test_bad_input_is_refused_before_anything_runs(
     assert not Path("run").exists()
 
 
+def test_a_space_too_small_to_calibrate_says_what_to_do(here: Here) -> None:
+    flags = ("--space", "mnas.testing:small_space", "--accuracy", "models:Accuracy", "--out", "run")
+    code, error = here("search", "--target-latency", "1ms", *flags)
+    assert code == 2
+    assert "--latency measure" in error
+    assert not Path("run").exists()
+
+
 @pytest.mark.parametrize(("target", "words"), [("5ms", "below the range"), ("90ms", "above the range")])
 def test_targets_outside_the_range_say_the_range_and_leave_nothing(
     here: Here, target: str, words: str
@@ -562,3 +572,33 @@ def test_the_latency_example_runs(work: Path) -> None:
     # 10 % either way: the upper end has to be within.
     assert result["baseline"]["latency_high_ms"] <= 30.0
     assert result["baseline"]["latency_source"] == "predicted by latency_plugin:Phone"
+
+
+def test_a_search_on_digits_ships_a_network_that_reads_them(work: Path) -> None:
+    search = ("search", "--data", "digits", "--target-latency", "0.8ms", "--latency", "models:Latency")
+    result = result_of(mnas(work, *search, "--trials", "3", "--out", "run", "--json"))
+    baseline = result["baseline"]
+    assert result["status"] == "done"
+    assert baseline["resolution"] == 32
+    assert baseline["test_accuracy"] >= 0.90
+    assert "trained 6 epochs on digits (1,078 images)" in baseline["accuracy_source"]
+    model = onnx.load(work / "run" / "baseline.onnx")
+    metadata = {p.key: p.value for p in model.metadata_props}
+    assert metadata["weights"] == baseline["weights"] == baseline["accuracy_source"]
+
+    # The exported file alone, fed as its metadata says, scores what the search reported on the test split.
+    data = load_data("digits").test
+    images = torch.tensor(data.images).float() / 255
+    expects = json.loads(metadata["input"])
+    size = (expects["resolution"], expects["resolution"])
+    images = torch.nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)
+    images = ((images - expects["mean"][0]) / expects["std"][0]).expand(-1, expects["channels"], -1, -1)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    predicted = [int(session.run(None, {"image": image[None].numpy()})[0].argmax()) for image in images]
+    correct = sum(int(p == label) for p, label in zip(predicted, data.labels, strict=True))
+    assert correct / len(predicted) == pytest.approx(baseline["test_accuracy"], abs=1.5 / len(predicted))
+
+    exported = result_of(mnas(work, "export", "run", "--out", "again.onnx", "--json"))
+    assert exported["weights"] == baseline["weights"]
+    status = result_of(mnas(work, "status", "run", "--json"))
+    assert (status["status"], status["trials_by_status"]["done"]) == ("done", 3)

@@ -16,6 +16,8 @@ from torchvision.ops import StochasticDepth
 from mnas.model import build_module
 from mnas.zoo import published
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TIMM_NAMES = {
     "efficientnet_b0": "efficientnet_b0",
     "mnasnet_a1": "semnasnet_100",
@@ -25,15 +27,6 @@ TIMM_NAMES = {
 }
 RESOLUTION = 96  # of the images here: enough pixels for every stage, at a fifth of the time of 224
 TOLERANCE = 1e-4  # of the logits' standard deviation
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Torch's threads wait for each other on a busy machine: ten times slower there, no faster on a free one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def images_of(seed):

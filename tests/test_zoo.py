@@ -11,6 +11,8 @@ from mnas.model import build_module
 from mnas.search_space import layer_costs, network_cost
 from mnas.zoo import ZOO, published
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # Parameters and multiply-adds: timm's models of these names, counted by fvcore with norm and pooling at 0.
 PUBLISHED = {
     "efficientnet_b0": (5_288_548, 385_814_752),
@@ -27,15 +29,6 @@ TIMM_ACTIVATIONS_M = {
     "mnasnet_small": 2.16,
 }
 IMAGE = (3, 224, 224)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Torch's threads wait for each other on a busy machine: ten times slower there, no faster on a free one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_every_network_of_the_zoo_is_held_to_published_figures():

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mnas.config import SearchConfig, make_config
 from mnas.env import environment
-from mnas.errors import InputError, MnasError, RunDirectoryError, SearchError
+from mnas.errors import InputError, MnasError, RunDirectoryError
 from mnas.files import write_json
 from mnas.registry import is_reference
 from mnas.rundir import RunDirectory
@@ -47,7 +47,7 @@ def start_search(config: SearchConfig, out: Path | None, reporter: Reporter) -> 
         with EventStore.create(run.trials) as store:
             try:
                 return _search(run, store, problem, reporter)
-            except SearchError:
+            except MnasError:
                 began = any(event.kind == "asked" for event in store.events())
                 if not began:
                     run.discard()

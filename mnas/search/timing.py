@@ -18,19 +18,22 @@ from mnas.latency import (
     reference_ms_of,
     this_device,
 )
+from mnas.latency.calibrate import FEWEST, NETWORKS
 from mnas.protocols import LatencyEstimate, LatencyModel
 from mnas.registry import resolve
 from mnas.rundir import RunDirectory
 from mnas.search.history import History
 from mnas.search.problem import Problem, check_range
 from mnas.search.reporting import Reporter
-from mnas.search_space import NetworkSpec, extremes, network_cost
+from mnas.search_space import NetworkSpec, SearchSpace, extremes, network_cost
 from mnas.seeds import derive_seed
 from mnas.store import EventStore
 
 MEASURED = "measured on this device"
 # Random members that a plug-in's range is judged by, beside the smallest and largest (chosen here).
 _RANGE_SAMPLE = 64
+# Points up to which a space is counted by listing it (chosen here: a few milliseconds).
+_SMALL_SPACE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,7 @@ def calibrated(preparation: Preparation) -> Timing:
         calibration = calibrate(
             problem.space,
             problem.conditions,
+            networks=_calibration_networks(problem.space),
             seed=preparation.seed,
             on_progress=reporter.progress,
             reference=reference,
@@ -182,6 +186,23 @@ def calibrated(preparation: Preparation) -> Timing:
         },
         problem=problem,
     )
+
+
+def _calibration_networks(space: SearchSpace) -> int:
+    """How many members to measure: the usual number, or all of a small space.
+
+    Raises:
+        InputError: too few networks to fit a predictor to.
+    """
+    if space.size > _SMALL_SPACE:
+        return NETWORKS
+    members = sum(1 for _ in space.enumerate())
+    if members < FEWEST:
+        raise InputError(
+            f"the space {space.name!r} has {members} networks, a predictor needs {FEWEST} to be fitted to. "
+            f"Time each of them instead: --latency measure"
+        )
+    return min(NETWORKS, members)
 
 
 def measuring(preparation: Preparation) -> Timing:
