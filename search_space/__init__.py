@@ -7,6 +7,7 @@ from mnas.search_space.mbconv import mbconv_space
 from mnas.search_space.mnasnet import mnasnet_space
 from mnas.search_space.program import Block, walk
 from mnas.search_space.rounding import round_filters
+from mnas.search_space.scaling import Coefficients, compound_scale, released, scale
 from mnas.search_space.space import Architecture, Choice, SearchSpace, extremes
 from mnas.search_space.spec import NetworkSpec, StageSpec, Style
 
@@ -15,6 +16,7 @@ __all__ = [
     "Architecture",
     "Block",
     "Choice",
+    "Coefficients",
     "Cost",
     "Layer",
     "LayerCost",
@@ -23,6 +25,7 @@ __all__ = [
     "Segment",
     "StageSpec",
     "Style",
+    "compound_scale",
     "decode_stage",
     "decode_stages",
     "encode_stage",
@@ -34,7 +37,9 @@ __all__ = [
     "network_cost",
     "network_program",
     "operation_cost",
+    "released",
     "round_filters",
+    "scale",
     "segment_cost",
     "segment_program",
     "segments",

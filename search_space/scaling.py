@@ -1,0 +1,107 @@
+"""Compound scaling of a specification: depth, width and resolution, as published."""
+
+from dataclasses import dataclass, replace
+from math import ceil, isfinite
+
+from mnas.errors import InputError
+from mnas.search_space.rounding import round_filters
+from mnas.search_space.spec import NetworkSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficients:
+    """The constants of compound scaling: depth alpha^phi, width beta^phi, resolution gamma^phi.
+
+    Raises:
+        InputError: one below 1 or not finite.
+
+    Reference: EfficientNet (arXiv 1905.11946), eq. 3; the values found there are the defaults (sec. 4).
+    """
+
+    alpha: float = 1.2
+    beta: float = 1.1
+    gamma: float = 1.15
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta", "gamma"):
+            value = getattr(self, name)
+            if not (isfinite(value) and value >= 1):
+                raise InputError(f"{name} must be finite and at least 1, got {value!r}.")
+
+
+def scale(spec: NetworkSpec, *, depth: float, width: float, resolution: int) -> NetworkSpec:
+    """The network with every stage repeated and widened, and another resolution.
+
+    Args:
+        spec: the baseline.
+        depth: repeats become ceil(repeats x depth).
+        width: stem, stages and head become round_filters(channels x width).
+        resolution: of the result, in pixels; not a factor.
+
+    Raises:
+        InputError: a coefficient that is not positive and finite.
+
+    Reference: EfficientNet's released code, `round_repeats` and `round_filters` (efficientnet_model.py).
+    """
+    for name, value in (("depth", depth), ("width", width)):
+        if not (isfinite(value) and value > 0):
+            raise InputError(f"{name} coefficient must be positive and finite, got {value!r}.")
+    stages = tuple(
+        replace(
+            stage,
+            repeats=ceil(round(stage.repeats * depth, 9)),  # 5 x 1.2 is 6.000000000000001 in floating point
+            out_channels=round_filters(stage.out_channels * width),
+        )
+        for stage in spec.stages
+    )
+    return replace(
+        spec,
+        stem_channels=round_filters(spec.stem_channels * width),
+        stages=stages,
+        head_channels=round_filters(spec.head_channels * width),
+        resolution=resolution,
+    )
+
+
+def compound_scale(spec: NetworkSpec, phi: float, coefficients: Coefficients = Coefficients()) -> NetworkSpec:
+    """The pure rule: depth alpha^phi, width beta^phi, resolution round(resolution x gamma^phi).
+
+    The released EfficientNets follow it only roughly: B1 is (depth 1.1, width 1.0, 240 pixels), and their depth
+    grows less than alpha^phi. See `RELEASED`.
+
+    Raises:
+        InputError: phi is not finite.
+    """
+    if not isfinite(phi):
+        raise InputError(f"phi must be finite, got {phi!r}.")
+    return scale(
+        spec,
+        depth=coefficients.alpha**phi,
+        width=coefficients.beta**phi,
+        resolution=max(1, round(spec.resolution * coefficients.gamma**phi)),
+    )
+
+
+# EfficientNet's released table, efficientnet_builder.py: width, depth, resolution, dropout.
+RELEASED: dict[str, tuple[float, float, int, float]] = {
+    "efficientnet_b0": (1.0, 1.0, 224, 0.2),
+    "efficientnet_b1": (1.0, 1.1, 240, 0.2),
+    "efficientnet_b2": (1.1, 1.2, 260, 0.3),
+    "efficientnet_b3": (1.2, 1.4, 300, 0.3),
+    "efficientnet_b4": (1.4, 1.8, 380, 0.4),
+    "efficientnet_b5": (1.6, 2.2, 456, 0.4),
+    "efficientnet_b6": (1.8, 2.6, 528, 0.5),
+    "efficientnet_b7": (2.0, 3.1, 600, 0.5),
+}
+
+
+def released(b0: NetworkSpec, name: str) -> NetworkSpec:
+    """`b0` scaled by the released coefficients of `efficientnet_b0` to `efficientnet_b7`.
+
+    Raises:
+        InputError: no such name.
+    """
+    if name not in RELEASED:
+        raise InputError(f"no released coefficients for {name!r}; known are {', '.join(RELEASED)}.")
+    width, depth, resolution, dropout = RELEASED[name]
+    return replace(scale(b0, depth=depth, width=width, resolution=resolution), dropout=dropout)
