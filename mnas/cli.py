@@ -80,6 +80,14 @@ def search(
         str | None,
         typer.Option("--target-madds", "--target-flops", help="A multiply-add budget instead: 400M."),
     ] = None,
+    base_latency: Annotated[
+        str | None,
+        typer.Option(
+            "--base-latency",
+            help="For a target above the space's range: the budget of the baseline that is grown to fill it. "
+            "[default: the measured latency of EfficientNet-B0]",
+        ),
+    ] = None,
     space: SpaceFlag = None,
     controller: ControllerFlag = None,
     reward: Annotated[

@@ -31,6 +31,7 @@ class SearchConfig(BaseModel):
 
     target_latency: str | None = None
     target_madds: str | None = None
+    base_latency: str | None = None
     space: str = "mbconv"
     controller: str = "reinforce"
     reward: Literal["hard", "soft", "absolute"] = "hard"
@@ -56,12 +57,15 @@ class SearchConfig(BaseModel):
         for text, parse, what in (
             (self.target_latency, parse_latency_ms, "target latency"),
             (self.target_madds, parse_count, "target MAdds"),
+            (self.base_latency, parse_latency_ms, "base latency"),
             (self.max_time, parse_duration_s, "max time"),
             (self.max_params, parse_count, "max params"),
             (self.max_madds, parse_count, "max MAdds"),
         ):
             if text is not None:
                 parse(text, what=what)
+        if self.base_latency is not None and self.target_latency is None:
+            raise ValueError("--base-latency goes with --target-latency")
         kinds: tuple[tuple[Kind, str | None], ...] = (
             ("space", self.space),
             ("controller", self.controller),

@@ -36,6 +36,8 @@ class RunDirectory:
     baseline = property(lambda self: self.path / "baseline.json")
     weights = property(lambda self: self.path / "baseline.safetensors")
     onnx = property(lambda self: self.path / "baseline.onnx")
+    scaled = property(lambda self: self.path / "scaled.json")
+    scaled_onnx = property(lambda self: self.path / "scaled.onnx")
 
     @classmethod
     def create(cls, out: Path | None) -> "RunDirectory":

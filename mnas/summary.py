@@ -29,26 +29,32 @@ def search_summary(result: Mapping[str, Any]) -> str:
     if baseline is None:
         return f"{head}: {_WITHOUT[result['status']]}\nrun: {result['run']}"
     lines = [f"{head} ({result['conditions']}).", "", _finalists(result, latency), ""]
-    lines.append(
-        f"baseline {baseline['architecture']}: {baseline['params']:,} parameters, {baseline['madds']:,} MAdds"
-    )
-    if baseline["latency_ms"] is not None:
-        raw = baseline["latency_raw_ms"]
-        lines.append(
-            f"  latency  {baseline['latency_ms']:.2f} ms ({baseline['latency_low_ms']:.2f} to "
-            f"{baseline['latency_high_ms']:.2f}{'' if raw is None else f'; plain wall clock {raw:.2f}'}), "
-            f"{baseline['latency_source']}"
-        )
-    lines.append(f"  accuracy {baseline['accuracy']:.2%}: {baseline['accuracy_source']}")
-    if "test_accuracy" in baseline:
-        lines.append(
-            f"  accuracy {baseline['test_accuracy']:.2%} on the test split, which the search never saw"
-        )
-    lines.append(f"  weights  {baseline['weights']}")
-    if baseline["block_strings"] is not None:
-        lines += [f"  {text}" for text in baseline["block_strings"]]
+    lines += _network("baseline", baseline)
+    if result["scaled"] is not None:
+        lines += ["", *_network("scaled", result["scaled"])]
     lines += ["", f"run: {result['run']}", f"next: mnas export {result['run']} --format onnx"]
     return "\n".join(lines)
+
+
+def _network(name: str, network: Mapping[str, Any]) -> list[str]:
+    """One network's counts, latency, accuracy and blocks."""
+    origin = network.get("architecture") or f"by phi {network['phi']:.2f}, {network['resolution']} pixels"
+    lines = [f"{name} {origin}: {network['params']:,} parameters, {network['madds']:,} MAdds"]
+    if network.get("latency_ms") is not None:
+        raw = network["latency_raw_ms"]
+        wall = "" if raw is None else f"; plain wall clock {raw:.2f}"
+        span = f"{network['latency_low_ms']:.2f} to {network['latency_high_ms']:.2f}"
+        lines.append(f"  latency  {network['latency_ms']:.2f} ms ({span}{wall}), {network['latency_source']}")
+    if network["accuracy"] is None:
+        lines.append(f"  accuracy unknown: {network['accuracy_reason']}")
+    else:
+        lines.append(f"  accuracy {network['accuracy']:.2%}: {network['accuracy_source']}")
+    if "test_accuracy" in network:
+        lines.append(
+            f"  accuracy {network['test_accuracy']:.2%} on the test split, which the search never saw"
+        )
+    lines.append(f"  weights  {network['weights']}")
+    return lines + [f"  {text}" for text in network["block_strings"] or []]
 
 
 _WITHOUT = {

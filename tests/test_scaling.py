@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 
-from mnas.errors import InputError
-from mnas.search_space import Coefficients, compound_scale, network_cost, released, scale
+from mnas.errors import InputError, SearchError
+from mnas.scaling import Verdict, fill_budget, memory_bytes
+from mnas.search_space import Coefficients, NetworkSpec, compound_scale, network_cost, released, scale
 from mnas.search_space.scaling import RELEASED
 from mnas.zoo import published
 
@@ -69,3 +71,54 @@ def test_unknown_members_and_phi_are_refused() -> None:
         released(published("efficientnet_b0"), "efficientnet_b99")
     with pytest.raises(InputError):
         compound_scale(published("efficientnet_b0"), float("nan"))
+
+
+def counted(spec: NetworkSpec) -> float:
+    return float(network_cost(spec).madds)
+
+
+def exactly(spec: NetworkSpec) -> Verdict[None]:
+    return Verdict(counted(spec), counted(spec), None)
+
+
+@pytest.mark.parametrize("target", [4.2e8, 6e8, 1e9, 2e9, 5e9, 2e10])
+def test_a_budget_is_filled_to_within_five_percent_and_never_passed(target: float) -> None:
+    scaled = fill_budget(published("efficientnet_b0"), target, quick=counted, careful=exactly, aim=1.0)
+    assert 0.95 * target <= counted(scaled.spec) <= target
+    assert scaled.verdict.cost == counted(scaled.spec)
+    assert scaled.depth == pytest.approx(1.2**scaled.phi)
+    assert scaled.width == pytest.approx(1.1**scaled.phi)
+    assert scaled.spec.resolution <= round(224 * 1.15**scaled.phi)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_and_intervals_do_not_carry_it_past_the_target(seed: int) -> None:
+    # 1 ms per 50M multiply-adds and a staircase in channels; quick within 2 %, careful within 0.5 % +- 1.5 %.
+    rng = np.random.default_rng(seed)
+
+    def true_ms(spec: NetworkSpec) -> float:
+        return counted(spec) / 5e7 * (1.0 + 0.1 * (spec.head_channels % 32 != 0))
+
+    def quick(spec: NetworkSpec) -> float:
+        return true_ms(spec) * rng.uniform(0.98, 1.02)
+
+    def careful(spec: NetworkSpec) -> Verdict[None]:
+        ms = true_ms(spec) * rng.uniform(0.995, 1.005)
+        return Verdict(ms, 1.015 * ms, None)
+
+    for target in (20.0, 80.0, 150.0):
+        scaled = fill_budget(published("efficientnet_b0"), target, quick=quick, careful=careful)
+        assert scaled.verdict.upper <= target
+        assert 0.94 * target <= true_ms(scaled.spec) <= target, target
+
+
+def test_what_cannot_be_reached_says_why() -> None:
+    b0 = published("efficientnet_b0")
+    with pytest.raises(InputError, match="more than the target"):
+        fill_budget(b0, 1e8, quick=counted, careful=exactly)
+    with pytest.raises(SearchError, match="memory"):
+        fill_budget(b0, 1e13, quick=counted, careful=exactly, memory=memory_bytes(b0) * 30)
+    with pytest.raises(InputError, match="never grows"):
+        fill_budget(b0, 1e9, quick=counted, careful=exactly, coefficients=Coefficients(1, 1, 1))
+    with pytest.raises(SearchError, match="quieter"):
+        fill_budget(b0, 1e9, quick=counted, careful=lambda spec: Verdict(1e9, 2e9, None))

@@ -434,16 +434,42 @@ def test_a_space_too_small_to_calibrate_says_what_to_do(here: Here) -> None:
     assert not Path("run").exists()
 
 
-@pytest.mark.parametrize(("target", "words"), [("5ms", "below the range"), ("90ms", "above the range")])
-def test_targets_outside_the_range_say_the_range_and_leave_nothing(
-    here: Here, target: str, words: str
-) -> None:
+def test_a_target_below_the_range_says_the_range_and_leaves_nothing(here: Here) -> None:
     # The smallest and largest members have 51,594,768 and 884,060,256 multiply-adds.
-    code, error = here("search", "--target-latency", target, *SEARCH[3:], "--out", "run")
+    code, error = here("search", "--target-latency", "5ms", *SEARCH[3:], "--out", "run")
     assert code == 1
-    assert words in error
+    assert "below the range" in error
     assert "5.16 ms to 88.4 ms" in error
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "budget", "share"),
+    [
+        (("--target-latency", "120ms", "--latency", "models:Latency"), 38.6, 0.95),  # B0: 385,814,752 MAdds
+        (("--target-latency", "120ms", "--latency", "models:Latency", "--base-latency", "20ms"), 20.0, 0.95),
+        (("--target-madds", "150M", "--resolution", "64"), 33_246_592, 0.92),
+    ],
+)
+def test_a_target_above_the_range_is_filled_by_growing_a_baseline(
+    work: Path, target: tuple[str, ...], budget: float, share: float
+) -> None:
+    search = ("search", *target, "--accuracy", "models:Accuracy", "--trials", "320", "--out", "run")
+    done = mnas(work, *search, "--json")
+    result = result_of(done)
+    assert "grown by compound scaling" in done.stderr
+    assert result["budget"] == pytest.approx(budget, rel=0.01)
+    kind = "latency_ms" if result["target"]["kind"] == "latency" else "madds"
+    baseline, scaled = result["baseline"], result["scaled"]
+    assert baseline[kind] <= result["budget"]
+    assert share * result["target"]["value"] <= scaled[kind] <= result["target"]["value"]
+    assert scaled["accuracy"] is None
+    assert "no accuracy model" in scaled["accuracy_reason"]
+    assert scaled["depth"] == pytest.approx(1.2 ** scaled["phi"])
+    spec = NetworkSpec.from_dict(json.loads((work / "run" / "scaled.json").read_text()))
+    assert (spec.resolution, network_cost(spec).madds) == (scaled["resolution"], scaled["madds"])
+    session = onnxruntime.InferenceSession(work / "run" / "scaled.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == [1, 3, spec.resolution, spec.resolution]
 
 
 def test_a_folder_without_write_permission_is_refused(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:

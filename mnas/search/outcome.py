@@ -23,9 +23,10 @@ def search_result(
     trials: int,
     seconds: float,
     baseline: Mapping[str, Any] | None,
+    scaled: Mapping[str, Any] | None,
     **more: Any,
 ) -> dict[str, Any]:
-    """The object; `scaled` is null until there is something to scale."""
+    """The object; `scaled` is null where the target lies inside the range of the space."""
     return {
         "run": run,
         "status": status,
@@ -33,6 +34,6 @@ def search_result(
         "trials": trials,
         "seconds": round(seconds, 3),
         "baseline": dict(baseline) if baseline is not None else None,
-        "scaled": None,
+        "scaled": dict(scaled) if scaled is not None else None,
         **more,
     }

@@ -11,9 +11,9 @@ from mnas.objective import Reward
 from mnas.protocols import AccuracyModel, Controller, LatencyModel
 from mnas.registry import BUILTIN, Kind, is_reference, make
 from mnas.search.loop import Limits, check_accuracies
-from mnas.search_space import NetworkSpec, SearchSpace, extremes, network_cost
+from mnas.search_space import SearchSpace
 from mnas.seeds import derive_seed
-from mnas.units import format_count, parse_count, parse_duration_s
+from mnas.units import parse_count, parse_duration_s
 
 if TYPE_CHECKING:
     from mnas.data import ImageData
@@ -53,7 +53,7 @@ def make_problem(config: SearchConfig) -> Problem:
 
     Raises:
         InputError: something named cannot be loaded, or the parts do not fit each other.
-        SearchError: a factory or the accuracy model raised, or a MAdds target lies outside the space.
+        SearchError: a factory or the accuracy model raised.
     """
     conditions = Conditions(threads=config.threads, batch=config.batch)
     data = _data(config)
@@ -74,8 +74,6 @@ def make_problem(config: SearchConfig) -> Problem:
         latency_plugin=_latency_plugin(config, space, conditions),
     )
     _preflight(problem)
-    if config.target_kind == "madds":
-        _check_madds_range(space, config.target_value)
     return problem
 
 
@@ -159,30 +157,3 @@ def _preflight(problem: Problem) -> None:
         raise
     except Exception as error:
         raise SearchError(f"the accuracy model {name!r} raised {type(error).__name__}: {error}.") from error
-
-
-def _check_madds_range(space: SearchSpace, target: float) -> None:
-    def madds(spec: NetworkSpec) -> float:
-        return network_cost(spec).madds
-
-    least, greatest = (madds(space.decode(point)) for point in extremes(space, madds))
-    check_range(target, least, greatest, f"the space {space.name!r}", format_count)
-
-
-def check_range(target: float, least: float, greatest: float, what: str, show: Any) -> None:
-    """Refuses a target outside the range of a space.
-
-    Raises:
-        SearchError: with the range, and what to do.
-    """
-    if target < least:
-        raise SearchError(
-            f"the target {show(target)} is below the range of {what}: its members take {show(least)} to "
-            f"{show(greatest)}. Raise the target, or lower --resolution."
-        )
-    if target > greatest:
-        raise SearchError(
-            f"the target {show(target)} is above the range of {what}: its members take {show(least)} to "
-            f"{show(greatest)}, so every one of them fits. Choose a target inside the range, or raise "
-            f"--resolution; growing a network beyond the space (compound scaling) is not in this version yet."
-        )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,10 +10,12 @@ from mnas.config import SearchConfig, make_config
 from mnas.env import environment
 from mnas.errors import InputError, MnasError, RunDirectoryError
 from mnas.files import write_json
+from mnas.objective import Reward
 from mnas.registry import is_reference
 from mnas.rundir import RunDirectory
 from mnas.search.baseline import write_baseline
 from mnas.search.final import Final, judge_finalists
+from mnas.search.grow import grow
 from mnas.search.history import History
 from mnas.search.loop import Loop
 from mnas.search.outcome import search_result
@@ -116,6 +119,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
     before = history.seconds
     try:
         timing = prepare_timing(problem, run, store, history, reporter)
+        problem = replace(problem, reward=Reward(problem.config.reward, timing.budget))
         loop = Loop(
             space=problem.space,
             controller=problem.controller,
@@ -135,13 +139,15 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
         final = judge_finalists(problem, timing, history, reporter)
         write_json(run.finalists, final.evidence)
         store.append("finalists", [{"finalists": final.rows}])
-        baseline = None
+        baseline = scaled = None
         if final.winner is not None:
             reporter.stage("writing the baseline")
             baseline = write_baseline(run, problem, final)
-        result = _result(
-            run, problem, final.status, history, before + time.monotonic() - started, baseline, final
-        )
+            if timing.budget < problem.config.target_value:
+                base = problem.space.decode(problem.space.from_key(baseline["architecture"]))
+                scaled = grow(run, problem, timing, base, reporter)
+        seconds = before + time.monotonic() - started
+        result = _result(run, problem, final.status, history, seconds, baseline, scaled, final)
         write_json(run.result, result)
         store.append("finished", [result])
         store.commit()
@@ -149,7 +155,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
         store.commit()
         seconds = before + time.monotonic() - started
         reporter.note(f"interrupted; nothing is lost. Go on with: {resume_command(run, problem.config)}")
-        return _result(run, problem, "interrupted", history, seconds, None, None)
+        return _result(run, problem, "interrupted", history, seconds, None, None, None)
     except MnasError as error:
         if history.trials:
             error.add_note(
@@ -167,6 +173,7 @@ def _result(
     history: History,
     seconds: float,
     baseline: Mapping[str, Any] | None,
+    scaled: Mapping[str, Any] | None,
     final: Final | None,
 ) -> dict[str, Any]:
     config = problem.config
@@ -179,6 +186,8 @@ def _result(
         trials=counts["done"] + counts["failed"] + counts["infeasible"],
         seconds=seconds,
         baseline=baseline,
+        scaled=scaled,
+        budget=problem.reward.target,
         space=config.space,
         controller=config.controller,
         reward=config.reward,

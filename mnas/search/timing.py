@@ -1,20 +1,19 @@
 """How latency is known in a search: calibrated here, measured here, or a plug-in's word for its own device."""
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mnas.errors import InputError, MnasError, RunDirectoryError, SearchError
 from mnas.files import read_json, sha256_of, write_json
 from mnas.latency import (
     Calibration,
-    MeasurementSet,
     MeasuringLatencyModel,
     calibrate,
     check_estimates,
     default_reference,
-    measure,
     reference_ms_of,
     this_device,
 )
@@ -22,14 +21,16 @@ from mnas.latency.calibrate import FEWEST, NETWORKS
 from mnas.protocols import LatencyEstimate, LatencyModel
 from mnas.registry import resolve
 from mnas.rundir import RunDirectory
+from mnas.search.budget import search_budget
 from mnas.search.history import History
-from mnas.search.problem import Problem, check_range
+from mnas.search.measured import MEASURED, DeviceLatencies, measure_here
+from mnas.search.problem import Problem
 from mnas.search.reporting import Reporter
 from mnas.search_space import NetworkSpec, SearchSpace, extremes, network_cost
 from mnas.seeds import derive_seed
 from mnas.store import EventStore
+from mnas.units import format_count, parse_latency_ms
 
-MEASURED = "measured on this device"
 # Random members that a plug-in's range is judged by, beside the smallest and largest (chosen here).
 _RANGE_SAMPLE = 64
 # Points up to which a space is counted by listing it (chosen here: a few milliseconds).
@@ -49,6 +50,7 @@ class Timing:
         reference_ms: its milliseconds at the start of the search; None where nothing was measured yet.
         calibration: the predictor's held-out error and more, as JSON.
         problem: whose conditions hold.
+        budget: the cost to search at, in the unit of the target; see `budget.search_budget`.
     """
 
     predict: Callable[[Sequence[NetworkSpec]], list[LatencyEstimate]]
@@ -60,6 +62,7 @@ class Timing:
     reference_ms: float | None
     calibration: Mapping[str, Any] | None
     problem: Problem
+    budget: float = math.nan
 
     def measure(
         self,
@@ -69,16 +72,17 @@ class Timing:
         budget_s: float,
         seed: int,
         reporter: Reporter,
-    ) -> MeasurementSet:
-        """All networks interleaved in fresh processes on this device."""
-        return measure(
+    ) -> DeviceLatencies:
+        """All networks interleaved in fresh processes on this device, on the search's scale of milliseconds."""
+        return measure_here(
             networks,
             reference=self.reference,
+            start_ms=self.reference_ms,
             conditions=self.problem.conditions,
             processes=processes,
             budget_s=budget_s,
             seed=seed,
-            on_progress=reporter.progress,
+            reporter=reporter,
         )
 
 
@@ -101,39 +105,63 @@ class Preparation:
 def prepare_timing(
     problem: Problem, run: RunDirectory, store: EventStore, history: History, reporter: Reporter
 ) -> Timing:
-    """Calibrates, or times the range, or asks the plug-in; then refuses a target outside the range.
-
-    A search by multiply-adds times nothing before its end.
+    """Calibrates, or times the range, or asks the plug-in; then decides at which cost to search.
 
     Raises:
-        SearchError: the target is outside the range, or a plug-in fails.
+        SearchError: the target is below the range, or a plug-in fails.
         MeasurementError: a measurement failed, or the machine is too noisy.
     """
     preparation = Preparation(problem, run, store, history, reporter)
     name = problem.config.latency
     if problem.config.target_kind == "madds":
-        return Timing(
-            predict=_nothing_predicted,
-            measured=True,
-            source=MEASURED,
-            fastest_ms=0.0,
-            slowest_ms=0.0,
-            reference=default_reference(problem.space),
-            reference_ms=None,
-            calibration=None,
-            problem=problem,
-        )
+        return _untimed(preparation)
     prepare = _plugin if problem.latency_plugin is not None else resolve("latency", name)
     timing: Timing = prepare(preparation)
-    where = "on this device" if timing.measured else f"by {name!r}"
-    check_range(
-        problem.reward.target,
+    where = "on this device" if timing.measured else f"by {name}"
+    if problem.config.base_latency is not None:
+        base_ms = parse_latency_ms(problem.config.base_latency)
+    elif timing.reference_ms is not None:
+        base_ms = timing.reference_ms
+    else:
+        base_ms = timing.predict([timing.reference])[0].ms
+    budget = search_budget(
+        problem.config.target_value,
         timing.fastest_ms,
         timing.slowest_ms,
-        f"the space {problem.space.name!r} {where} ({problem.conditions.describe()})",
-        lambda ms: f"{ms:.3g} ms",
+        base_ms,
+        what=f"{problem.space.name} {where} ({problem.conditions.describe()})",
+        show=lambda ms: f"{ms:.3g} ms",
+        note=reporter.note,
     )
-    return timing
+    return replace(timing, budget=budget)
+
+
+def _untimed(preparation: Preparation) -> Timing:
+    """For a search by multiply-adds: the range is exact, and nothing is timed before the end."""
+    problem = preparation.problem
+    reference = default_reference(problem.space)
+    least, greatest = (float(network_cost(spec).madds) for spec in _extreme_specs(problem))
+    budget = search_budget(
+        problem.config.target_value,
+        least,
+        greatest,
+        float(network_cost(reference).madds),
+        what=f"{problem.space.name} at {reference.resolution} pixels",
+        show=lambda count: f"{format_count(count)} MAdds",
+        note=preparation.reporter.note,
+    )
+    return Timing(
+        predict=_nothing_predicted,
+        measured=True,
+        source=MEASURED,
+        fastest_ms=0.0,
+        slowest_ms=0.0,
+        reference=reference,
+        reference_ms=None,
+        calibration=None,
+        problem=problem,
+        budget=budget,
+    )
 
 
 def _nothing_predicted(specs: Sequence[NetworkSpec]) -> list[LatencyEstimate]:
