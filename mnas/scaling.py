@@ -1,8 +1,9 @@
 """Growing a network by compound scaling until it fills a budget: phi by bisection, then the resolution trimmed."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Generic, TypeVar
 
 from mnas.errors import InputError, SearchError
@@ -15,17 +16,18 @@ PUBLISHED = Coefficients()
 SHORTFALL = 0.05
 # Where in that band a trimmed resolution aims for: a measured interval of about 2 % has to fit below the target.
 AIM = 0.98
-# Bisection ends when phi is known this well or the cost is this near above the target (chosen here: half a step of
-# the resolution that trimming then takes away).
+# Bisection ends when phi is known this well or the cost is this near above the target (chosen here).
 PHI_TOLERANCE, NEAR = 0.02, 0.03
-# Factor in multiply-adds for each phi: alpha x beta^2 x gamma^2 (EfficientNet, arXiv 1905.11946, eq. 3).
-MOST_STEPS, MOST_TRIMS = 12, 5
+# Steps of bisection, and careful judgements of one depth and width, at most (chosen here).
+MOST_STEPS, MOST_TRIMS = 12, 3
+# Staircases that are judged, at most: each judgement of a measured latency takes some ten seconds (chosen here).
+MOST_TRIES = 4
 RESOLUTION_STEP = 2
 # Where no step of the resolution lands in the band, more depth and width are tried, trimmed further: another
 # staircase (chosen here).
 PHI_MORE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
-# Bytes that measuring a network takes, per weight (graph, file, packed weights) and per activation (half of all
-# live at once, at most), rounded up from what ONNX Runtime used for EfficientNet-B0 to B4; a bound, not a forecast.
+# Bytes that measuring a network takes, chosen here as a bound, not a forecast: a float32 weight lives in the graph,
+# its bytes, the file's bytes and ONNX Runtime's packed copy; activations, as if all were alive at once.
 BYTES_PER_WEIGHT, BYTES_PER_ACTIVATION = 24, 4
 
 
@@ -106,17 +108,12 @@ def fill_budget(
         )
     phi = _solve_phi(base, start, target, quick, coefficients, memory)
     best: Scaled[Evidence] | None = None
-    for more in PHI_MORE:
-        grown = compound_scale(base, phi + more, coefficients)
-        if more and memory is not None and memory_bytes(grown) > memory:
-            break
-        cost, spec = _step_below(grown, aim * target, quick)
-        if cost < (1 - SHORTFALL) * target and (best is not None and cost <= best.verdict.cost):
-            continue  # this staircase has no step that would be better
-        judged = _judge(spec, grown.resolution, target, careful)
+    staircases = _staircases(base, phi, target, aim, quick, coefficients, memory)
+    for found_phi, grown, resolution in islice(staircases, MOST_TRIES):
+        judged = _judge(grown, resolution, target, careful)
         if judged is not None and (best is None or judged[1].cost > best.verdict.cost):
-            depth, width = coefficients.alpha ** (phi + more), coefficients.beta ** (phi + more)
-            best = Scaled(judged[0], phi + more, depth, width, judged[1])
+            depth, width = coefficients.alpha**found_phi, coefficients.beta**found_phi
+            best = Scaled(judged[0], found_phi, depth, width, judged[1])
         if best is not None and best.verdict.cost >= (1 - SHORTFALL) * target:
             return best
     if best is None:
@@ -136,6 +133,7 @@ def _solve_phi(
     memory: int | None,
 ) -> float:
     """The least phi found whose network costs at least the target."""
+    # Factor in multiply-adds for each phi: EfficientNet (arXiv 1905.11946), eq. 3.
     growth = coefficients.alpha * coefficients.beta**2 * coefficients.gamma**2
     if growth <= 1:
         raise InputError("alpha, beta and gamma are all 1: such scaling never grows a network.")
@@ -167,14 +165,37 @@ def _solve_phi(
     return high
 
 
-def _step_below(
-    spec: NetworkSpec, aim: float, quick: Callable[[NetworkSpec], float]
-) -> tuple[float, NetworkSpec]:
-    """The spec at the greatest even resolution whose cost is at most `aim`, by bisection, with that cost.
+def _staircases(
+    base: NetworkSpec,
+    phi: float,
+    target: float,
+    aim: float,
+    quick: Callable[[NetworkSpec], float],
+    coefficients: Coefficients,
+    memory: int | None,
+) -> Iterator[tuple[float, NetworkSpec, int]]:
+    """Phi, the grown network and the resolution at which it nears the target: first those that come within 5 %.
 
-    Cost is a staircase in the resolution too: at 32k + 2 pixels every stage needs one more row and column than at
-    32k, so the step may lie well below the aim.
+    Cost is a staircase in the resolution: at 32k + 2 pixels every stage needs one more row and column than at 32k.
+    A little more depth and width make another staircase, whose steps lie elsewhere. The best that falls short comes
+    last.
     """
+    short: list[tuple[float, float, NetworkSpec, int]] = []
+    for more in PHI_MORE:
+        grown = compound_scale(base, phi + more, coefficients)
+        if more and memory is not None and memory_bytes(grown) > memory:
+            break
+        cost, resolution = _step_below(grown, aim * target, quick)
+        if cost >= (1 - SHORTFALL) * target:
+            yield phi + more, grown, resolution
+        else:
+            short.append((cost, phi + more, grown, resolution))
+    if short:
+        yield max(short, key=lambda step: step[0])[1:]
+
+
+def _step_below(spec: NetworkSpec, aim: float, quick: Callable[[NetworkSpec], float]) -> tuple[float, int]:
+    """The greatest even resolution at which the cost is at most `aim`, by bisection; the cost, then the resolution."""
     fits, too_large = RESOLUTION_STEP, _even(spec.resolution) + RESOLUTION_STEP
     cost = 0.0
     guess = _even(spec.resolution * math.sqrt(aim / quick(spec)))
@@ -187,32 +208,24 @@ def _step_below(
                 break
         else:
             too_large = guess
-        guess = _even(guess * math.sqrt(aim / found)) if guess == fits or fits == RESOLUTION_STEP else 0
+        guess = _even(guess * math.sqrt(aim / found))
         if not fits < guess < too_large:
             guess = _even((fits + too_large) / 2)
-    return cost, replace(spec, resolution=fits)
+    return cost, fits
 
 
 def _judge(
-    spec: NetworkSpec, most: int, target: float, careful: Callable[[NetworkSpec], Verdict[Evidence]]
+    spec: NetworkSpec, resolution: int, target: float, careful: Callable[[NetworkSpec], Verdict[Evidence]]
 ) -> tuple[NetworkSpec, Verdict[Evidence]] | None:
-    """The resolution near the spec's that fills the target best as judged with care, at most `most`, or None."""
-    tried: dict[int, Verdict[Evidence]] = {}
-    resolution = spec.resolution
-    while len(tried) < MOST_TRIMS and resolution not in tried and RESOLUTION_STEP <= resolution <= most:
-        tried[resolution] = verdict = careful(replace(spec, resolution=resolution))
-        if verdict.upper > target:
-            shrunk = _even(resolution * math.sqrt(target / verdict.upper))
-            resolution = min(shrunk, resolution - RESOLUTION_STEP)
-        elif verdict.cost < (1 - SHORTFALL) * target:
-            resolution += RESOLUTION_STEP
-        else:
-            break
-    fitting = {r: v for r, v in tried.items() if v.upper <= target}
-    if not fitting:
-        return None
-    best = max(fitting, key=lambda r: fitting[r].cost)
-    return replace(spec, resolution=best), fitting[best]
+    """The spec at the resolution, or at the first below it that is within the target as judged with care; or None."""
+    for _ in range(MOST_TRIMS):
+        trimmed = replace(spec, resolution=resolution)
+        verdict = careful(trimmed)
+        if verdict.upper <= target:
+            return trimmed, verdict
+        shrunk = _even(resolution * math.sqrt(target / verdict.upper))
+        resolution = max(RESOLUTION_STEP, min(shrunk, resolution - RESOLUTION_STEP))
+    return None
 
 
 def _even(resolution: float) -> int:
