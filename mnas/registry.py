@@ -27,8 +27,8 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
         "reinforce": "mnas.controllers.reinforce:ReinforceController",
     },
     "latency": {
-        "calibrated": "mnas.search.timing:calibrated",
-        "measure": "mnas.search.timing:measuring",
+        "calibrated": "mnas.search.device_timing:calibrated",
+        "measure": "mnas.search.device_timing:measuring",
     },
     "accuracy": {
         "imagenet-surrogate": "mnas.accuracy.surrogate:imagenet_surrogate",

@@ -9,7 +9,7 @@ def search_budget(
     target: float,
     least: float,
     greatest: float,
-    base: float,
+    base: Callable[[], float],
     *,
     what: str,
     show: Callable[[float], str],
@@ -23,7 +23,7 @@ def search_budget(
         target: what the user wants.
         least: cost of the cheapest member of the space; with `greatest` its range.
         greatest: of the costliest.
-        base: what EfficientNet-B0 costs; brought into the range.
+        base: what EfficientNet-B0 costs, asked for only above the range, and brought into it.
         what: the space and the conditions, for messages.
         show: a cost as text.
         note: told which of these happened.
@@ -38,7 +38,7 @@ def search_budget(
         )
     if target <= greatest:
         return target
-    budget = min(max(base, least), greatest)
+    budget = min(max(base(), least), greatest)
     note(
         f"every network of {what} is within {show(target)}: its members take {show(least)} to {show(greatest)}. So a "
         f"baseline is searched at {show(budget)} (EfficientNet-B0's cost), then grown by compound scaling to fill "

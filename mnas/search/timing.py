@@ -6,18 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mnas.errors import InputError, MnasError, RunDirectoryError, SearchError
-from mnas.files import read_json, sha256_of, write_json
+from mnas.errors import MnasError, SearchError
 from mnas.latency import (
-    Calibration,
-    MeasuringLatencyModel,
-    calibrate,
     check_estimates,
     default_reference,
-    reference_ms_of,
-    this_device,
 )
-from mnas.latency.calibrate import FEWEST, NETWORKS
 from mnas.protocols import LatencyEstimate, LatencyModel
 from mnas.registry import resolve
 from mnas.rundir import RunDirectory
@@ -26,15 +19,13 @@ from mnas.search.history import History
 from mnas.search.measured import MEASURED, DeviceLatencies, measure_here
 from mnas.search.problem import Problem
 from mnas.search.reporting import Reporter
-from mnas.search_space import NetworkSpec, SearchSpace, extremes, network_cost
+from mnas.search_space import NetworkSpec, extremes, network_cost
 from mnas.seeds import derive_seed
 from mnas.store import EventStore
 from mnas.units import format_count, parse_latency_ms
 
 # Random members that a plug-in's range is judged by, beside the smallest and largest (chosen here).
 _RANGE_SAMPLE = 64
-# Points up to which a space is counted by listing it (chosen here: a few milliseconds).
-_SMALL_SPACE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +109,12 @@ def prepare_timing(
     prepare = _plugin if problem.latency_plugin is not None else resolve("latency", name)
     timing: Timing = prepare(preparation)
     where = "on this device" if timing.measured else f"by {name}"
-    if problem.config.base_latency is not None:
-        base_ms = parse_latency_ms(problem.config.base_latency)
-    elif timing.reference_ms is not None:
-        base_ms = timing.reference_ms
-    else:
-        base_ms = timing.predict([timing.reference])[0].ms
+
+    def base_ms() -> float:
+        if problem.config.base_latency is not None:
+            return parse_latency_ms(problem.config.base_latency)
+        return timing.reference_ms or timing.predict([timing.reference])[0].ms
+
     budget = search_budget(
         problem.config.target_value,
         timing.fastest_ms,
@@ -140,12 +131,12 @@ def _untimed(preparation: Preparation) -> Timing:
     """For a search by multiply-adds: the range is exact, and nothing is timed before the end."""
     problem = preparation.problem
     reference = default_reference(problem.space)
-    least, greatest = (float(network_cost(spec).madds) for spec in _extreme_specs(problem))
+    least, greatest = (float(network_cost(spec).madds) for spec in extreme_specs(problem))
     budget = search_budget(
         problem.config.target_value,
         least,
         greatest,
-        float(network_cost(reference).madds),
+        lambda: float(network_cost(reference).madds),
         what=f"{problem.space.name} at {reference.resolution} pixels",
         show=lambda count: f"{format_count(count)} MAdds",
         note=preparation.reporter.note,
@@ -168,98 +159,14 @@ def _nothing_predicted(specs: Sequence[NetworkSpec]) -> list[LatencyEstimate]:
     raise SearchError(f"a search by multiply-adds predicts no latency (asked for {len(specs)} networks).")
 
 
-def calibrated(preparation: Preparation) -> Timing:
-    """A predictor fitted to networks measured here now, or the one that the run already has."""
-    problem, run, reporter = preparation.problem, preparation.run, preparation.reporter
-    if preparation.history.calibration is None:
-        reporter.stage("calibrating: timing the reference, then members of the space, on this device")
-        reference = default_reference(problem.space)
-        reference_ms = _time_reference(preparation, reference)
-        calibration = calibrate(
-            problem.space,
-            problem.conditions,
-            networks=_calibration_networks(problem.space),
-            seed=preparation.seed,
-            on_progress=reporter.progress,
-            reference=reference,
-            reference_ms=reference_ms,
-        )
-        write_json(run.calibration, calibration.to_dict())
-        preparation.store.append(
-            "predictor", [{"file": run.calibration.name, "sha256": sha256_of(run.calibration)}]
-        )
-        preparation.store.commit()
-        for text in calibration.warnings:
-            reporter.warn(text)
-    else:
-        calibration = _stored_calibration(preparation)
-    reporter.note(
-        f"{problem.space.name} takes {calibration.fastest_ms:.3g} to {calibration.slowest_ms:.3g} ms here "
-        f"({problem.conditions.describe()}); predictor: {calibration.error.describe()}"
-    )
-    return Timing(
-        predict=_checked(calibration.predictor, "calibrated"),
-        measured=True,
-        source=MEASURED,
-        fastest_ms=calibration.fastest_ms,
-        slowest_ms=calibration.slowest_ms,
-        reference=calibration.reference,
-        reference_ms=calibration.reference_ms,
-        calibration={
-            **calibration.error.to_dict(),
-            "fastest_ms": calibration.fastest_ms,
-            "slowest_ms": calibration.slowest_ms,
-            "reference_ms": calibration.reference_ms,
-            "seconds": calibration.seconds,
-        },
-        problem=problem,
-    )
-
-
-def _calibration_networks(space: SearchSpace) -> int:
-    """How many members to measure: the usual number, or all of a small space.
-
-    Raises:
-        InputError: too few networks to fit a predictor to.
-    """
-    if space.size > _SMALL_SPACE:
-        return NETWORKS
-    members = sum(1 for _ in space.enumerate())
-    if members < FEWEST:
-        raise InputError(
-            f"the space {space.name!r} has {members} networks, a predictor needs {FEWEST} to be fitted to. "
-            f"Time each of them instead: --latency measure"
-        )
-    return min(NETWORKS, members)
-
-
-def measuring(preparation: Preparation) -> Timing:
-    """Every candidate is timed; the range is that of the smallest and largest member by multiply-adds."""
-    problem, reporter = preparation.problem, preparation.reporter
-    reporter.stage("timing the reference and the range of the space on this device")
-    reference = default_reference(problem.space)
-    stored = preparation.history.references
-    reference_ms = stored[0]["ms"] if stored else _time_reference(preparation, reference)
-    model = MeasuringLatencyModel(
-        reference,
-        problem.conditions,
-        reference_ms=reference_ms,
-        seed=derive_seed(preparation.seed, "each", len(preparation.history.batches)),
-    )
-    predict = _checked(model, "measure")
-    fastest, slowest = (estimate.ms for estimate in predict(_extreme_specs(problem)))
-    reporter.note(f"{problem.space.name} takes {fastest:.3g} to {slowest:.3g} ms here")
-    return Timing(predict, True, MEASURED, fastest, slowest, reference, reference_ms, None, problem)
-
-
 def _plugin(preparation: Preparation) -> Timing:
     """The user's own model; its estimates decide, since its device need not be this one."""
     problem, name = preparation.problem, preparation.problem.config.latency
     assert problem.latency_plugin is not None
-    predict = _checked(problem.latency_plugin, name)
+    predict = checked(problem.latency_plugin, name)
     rng = random.Random(preparation.seed)
     sample = [problem.space.decode(problem.space.sample(rng)) for _ in range(_RANGE_SAMPLE)]
-    estimates = predict([*_extreme_specs(problem), *sample])
+    estimates = predict([*extreme_specs(problem), *sample])
     devices = ", ".join(dict.fromkeys(estimate.device for estimate in estimates))
     preparation.reporter.note(
         f"latencies are those of {name} for the device: {devices}. They decide; nothing is timed on this machine."
@@ -277,7 +184,7 @@ def _plugin(preparation: Preparation) -> Timing:
     )
 
 
-def _checked(model: LatencyModel, name: str) -> Callable[[Sequence[NetworkSpec]], list[LatencyEstimate]]:
+def checked(model: LatencyModel, name: str) -> Callable[[Sequence[NetworkSpec]], list[LatencyEstimate]]:
     """The model's `predict` with its exceptions and results turned into one clear error."""
 
     def predict(specs: Sequence[NetworkSpec]) -> list[LatencyEstimate]:
@@ -295,44 +202,7 @@ def _checked(model: LatencyModel, name: str) -> Callable[[Sequence[NetworkSpec]]
     return predict
 
 
-def _time_reference(preparation: Preparation, reference: NetworkSpec) -> float:
-    """The reference's milliseconds at the start of the search, over three fresh processes; stored."""
-    ms = reference_ms_of(
-        reference,
-        conditions=preparation.problem.conditions,
-        seed=derive_seed(preparation.seed, "reference"),
-        on_progress=preparation.reporter.progress,
-    )
-    preparation.store.append("reference", [{"ms": ms, "when": "start"}])
-    return ms
-
-
-def _extreme_specs(problem: Problem) -> list[NetworkSpec]:
+def extreme_specs(problem: Problem) -> list[NetworkSpec]:
+    """The smallest and the largest member of the space by multiply-adds."""
     points = extremes(problem.space, lambda spec: float(network_cost(spec).madds))
     return [problem.space.decode(point) for point in points]
-
-
-def _stored_calibration(preparation: Preparation) -> Calibration:
-    """The run's calibration, if it is the one that the store names and holds for this device.
-
-    Raises:
-        RunDirectoryError: it was changed, or is missing.
-        SearchError: the run was calibrated on another device.
-    """
-    path, event = preparation.run.calibration, preparation.history.calibration
-    assert event is not None
-    if not path.is_file() or sha256_of(path) != event["sha256"]:
-        raise RunDirectoryError(
-            f"{path} is missing or was changed since the search wrote it. Restore it, or begin a new run with --out."
-        )
-    try:
-        calibration = Calibration.from_dict(read_json(path))
-    except InputError as error:
-        raise RunDirectoryError(f"{path} cannot be used: {error}") from error
-    here, there = this_device(), calibration.device
-    if here.fingerprint != there.fingerprint:
-        raise SearchError(
-            f"this run was calibrated on another device ({there.describe()}), this is {here.describe()}. "
-            f"Resume it there, or begin a new search here."
-        )
-    return calibration
