@@ -26,7 +26,6 @@ class ConsoleReporter:
         self._live = sys.stderr.isatty()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._part = ""
         self._started = self._last = 0.0
         self._first = -1
         self._line = ""
@@ -42,7 +41,6 @@ class ConsoleReporter:
     def stage(self, text: str) -> None:
         """Prints the part's name."""
         self._end_part()
-        self._part = text
         print(f"- {text}", file=sys.stderr, flush=True)
 
     def progress(self, done: int, total: int, text: str) -> None:

@@ -45,8 +45,8 @@ def judge_finalists(problem: Problem, timing: Timing, history: History, reporter
     """
     kind = problem.config.target_kind
     pool = candidates(history.trials, "latency_ms" if kind == "latency" else "madds")
-    rounds = select(pool, problem.reward.target)
     target, tie = problem.reward.target, getattr(problem.accuracy, "mae", None)
+    rounds = select(pool, target)
     judged: list[tuple[Measured, dict[str, Any]]] = []
     evidence: list[Mapping[str, Any]] = []
     warnings: list[str] = []

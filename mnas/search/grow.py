@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
+from mnas.errors import MeasurementError
 from mnas.files import write_json
 from mnas.latency import measure_each
 from mnas.records import latency_fields, network_fields
 from mnas.rundir import RunDirectory
 from mnas.scaling import AIM, Scaled, Verdict, fill_budget
+from mnas.search.measured import DeviceLatency
 from mnas.search.problem import Problem
 from mnas.search.reporting import Reporter
 from mnas.search.timing import Timing
@@ -34,8 +36,8 @@ def grow(
         The `scaled` object of the result.
 
     Raises:
-        SearchError: no network within memory fills the target, or the machine is too noisy to say.
-        MeasurementError: a measurement failed.
+        SearchError: no network within memory fills the target.
+        MeasurementError: a measurement failed, or the machine is too noisy to say.
     """
     from mnas.export import export_onnx  # imports torch
 
@@ -51,7 +53,7 @@ def grow(
     )
     latency = dict(scaled.verdict.evidence)
     if problem.config.target_kind == "madds":
-        latency = dict(_measured(problem, timing, scaled.spec, reporter).evidence)
+        latency = _measure(problem, timing, scaled.spec, reporter).fields
     write_json(run.scaled, scaled.spec.to_dict())
     exported = export_onnx(scaled.spec, run.scaled_onnx, seed=problem.config.seed)
     return {**scaled_fields(scaled), **latency, "weights": exported.weights}
@@ -108,12 +110,21 @@ def _careful(
         fields = latency_fields(estimate.ms, None, estimate.low_ms, estimate.high_ms, timing.source)
         return Verdict(estimate.ms, estimate.high_ms, fields)
 
+    def measured(spec: NetworkSpec) -> Verdict[Fields]:
+        latency = _measure(problem, timing, spec, reporter)
+        if latency.status == "noisy":
+            raise MeasurementError(
+                f"the machine was too noisy to say what the scaled network takes at {spec.resolution} pixels. "
+                f"End other work on it and go on."
+            )
+        return Verdict(latency.ms, latency.upper_ms, latency.fields)
+
     if problem.config.target_kind == "madds":
         return counted
-    return (lambda spec: _measured(problem, timing, spec, reporter)) if timing.measured else estimated
+    return measured if timing.measured else estimated
 
 
-def _measured(problem: Problem, timing: Timing, spec: NetworkSpec, reporter: Reporter) -> Verdict[Fields]:
+def _measure(problem: Problem, timing: Timing, spec: NetworkSpec, reporter: Reporter) -> DeviceLatency:
     name = f"{spec.resolution} pixels"
     found = timing.measure(
         {name: spec},
@@ -124,7 +135,7 @@ def _measured(problem: Problem, timing: Timing, spec: NetworkSpec, reporter: Rep
     )
     latency = found.by_name[name]
     reporter.note(f"{name}: {latency.ms:.1f} ms, at most {latency.upper_ms:.1f}")
-    return Verdict(latency.ms, latency.upper_ms, latency.fields)
+    return latency
 
 
 def _memory() -> int | None:
