@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py [--trials 8000] [--calibration RUN/calibration.json]
 
-Prints one JSON object. Without --calibration, 24 networks are measured first (about half a minute).
+Prints one JSON object. Without --calibration, this device is calibrated first (about a minute).
 """
 
 import argparse
@@ -117,7 +117,7 @@ def main() -> None:
     if options.calibration is not None:
         calibration = Calibration.from_dict(json.loads(options.calibration.read_text()))
     else:
-        calibration = calibrate(space, Conditions(), networks=24, seed=0)
+        calibration = calibrate(Conditions())
     predictor = calibration.predictor
     low, high = (
         predictor.predict([space.decode(point)])[0].ms

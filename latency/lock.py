@@ -3,13 +3,13 @@
 import fcntl
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from mnas.errors import MeasurementError
+from mnas.latency.folder import cache_folder
 
 # Seconds to wait for another measurement: longer than a calibration takes (chosen here).
 WAIT_S = 900.0
@@ -17,17 +17,11 @@ _POLL_S = 0.2
 
 
 def lock_path() -> Path:
-    """The lock file: in the user's cache folder, or the temporary one where that cannot be written.
+    """The lock file in the user's cache folder.
 
     The host's name is part of it, since home folders are shared between machines and devices are not.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnas"
-    name = f"latency-{platform.node() or 'device'}.lock"
-    with suppress(OSError):
-        cache.mkdir(parents=True, exist_ok=True)
-        if os.access(cache, os.W_OK):
-            return cache / name
-    return Path(tempfile.gettempdir()) / f"mnas-{os.getuid()}-{name}"
+    return cache_folder() / f"latency-{platform.node() or 'device'}.lock"
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from mnas.latency.session import Progress, Session
 from mnas.search_space import NetworkSpec
 
 TRIES = 3
+# Seconds for a reference in one process, beside a second session of itself (chosen here: some forty rounds of 8 ms).
+REFERENCE_S = 1.3
 # Rounds: ten are the fewest whose bootstrap interval means something; with 400, noise of 10 % a run closes to 1 %.
 PROTOCOL: dict[str, Any] = {
     "min_rounds": 10,
@@ -30,6 +32,9 @@ PROTOCOL: dict[str, Any] = {
     "settle": True,
     "warm_cap_s": 5.0,
 }
+# A dozen networks together, in a process that its reference has warmed: a few runs settle what is a network's own.
+# Chosen here: the full warm-up of each would take longer than timing them.
+TOGETHER: dict[str, Any] = {**PROTOCOL, "warm_runs": 5, "warm_s": 0.1, "settle": False}
 # One candidate at a time in a process that is warm already: a few runs settle what is the network's own (its
 # memory and packed weights). Chosen here: a 10 ms network then takes about half a second with its session.
 LIGHT: dict[str, Any] = {**PROTOCOL, "max_rounds": 60, "warm_runs": 3, "warm_s": 0.03, "settle": False}
@@ -45,6 +50,7 @@ def measure(
     budget_s: float = 30.0,
     seed: int,
     pin: bool = True,
+    protocol: Mapping[str, Any] = PROTOCOL,
     on_progress: Progress | None = None,
 ) -> MeasurementSet:
     """Times all networks together: interleaved with each other and the reference in each of the processes.
@@ -63,6 +69,7 @@ def measure(
             top, about a second each); ten rounds are always done. Later tries get the share of what is left.
         seed: of order, inputs and bootstrap.
         pin: whether each process keeps to the cores that it finds least busy, where the system allows that.
+        protocol: rounds, precision and warm-up; `PROTOCOL`, or `TOGETHER` for a lighter warm-up of each network.
         on_progress: called with networks x processes done, their total, and what is being done.
 
     Raises:
@@ -75,7 +82,7 @@ def measure(
         networks,
         reference,
         conditions,
-        PROTOCOL,
+        protocol,
         budget_s=each_s,
         seed=seed,
         pin=pin,
@@ -141,7 +148,7 @@ def reference_ms_of(
         reference=reference,
         conditions=conditions,
         processes=processes,
-        budget_s=2.0 * max(1, processes),
+        budget_s=REFERENCE_S * max(1, processes),
         seed=seed,
         on_progress=on_progress,
     )

@@ -1,25 +1,29 @@
 """Latency predicted from structural sums, in microseconds a network, with an interval from held-out errors."""
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mnas.errors import InputError
 from mnas.latency.features import FEATURES, network_features, segment_features
 from mnas.latency.regression import fit_best, nested_held_out
-from mnas.latency.scores import PredictionError, score
 from mnas.protocols import LatencyEstimate
 from mnas.search_space import NetworkSpec, Segment, segments
 
-FORMAT = "mnas.structural_predictor/1"
+FORMAT = "mnas.structural_predictor/2"
 SOURCE = "calibrated predictor"
 # Fewest networks to fit (chosen here: with ten folds, each network is then held out alone).
 FEWEST = 10
 # The share that an interval leaves out at each end.
 _TAIL = 0.05
+# Residuals that an interval rests on: those of the fitted networks nearest in latency. Relative errors differ between
+# networks of half a millisecond and of fifty. Chosen here: half of a calibration.
+NEAREST = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class StructuralPredictor:
 
     Args:
         coefficients: ms per unit by feature, at least 0, for every feature that a fitted network had.
-        residuals: measured / predicted - 1 of networks held out from the fit that predicted them.
+        residuals: (predicted ms, measured / predicted - 1) of networks held out from the fit that predicted them.
         device: what the estimates hold for, in words.
 
     Raises:
@@ -39,14 +43,17 @@ class StructuralPredictor:
     """
 
     coefficients: Mapping[str, float]
-    residuals: tuple[float, ...]
+    residuals: tuple[tuple[float, float], ...]
     device: str
     _cache: dict[Segment, float] = field(default_factory=dict, repr=False, compare=False)
+    _factors: dict[int, tuple[float, float]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.coefficients) - set(FEATURES))
         values = self.coefficients.values()
-        if unknown or not all(math.isfinite(value) and value >= 0 for value in values) or not self.residuals:
+        priced = all(math.isfinite(value) and value >= 0 for value in values)
+        held = all(ms > 0 and residual > -1 and math.isfinite(residual) for ms, residual in self.residuals)
+        if unknown or not priced or not held or not self.residuals:
             raise InputError(
                 f"a structural predictor needs finite, non-negative coefficients of known features (unknown: "
                 f"{unknown}) and at least one residual (got {len(self.residuals)})."
@@ -55,8 +62,8 @@ class StructuralPredictor:
     @classmethod
     def fit(
         cls, networks: Sequence[NetworkSpec], latencies_ms: Sequence[float], *, device: str, seed: int
-    ) -> tuple[Self, PredictionError]:
-        """The predictor fitted on all networks, and the error for networks held out in cross-validation.
+    ) -> tuple[Self, NDArray[np.float64]]:
+        """The predictor fitted on all networks, and a prediction for each from a fit that did not see it, ms.
 
         Args:
             networks: at least 10.
@@ -85,10 +92,10 @@ class StructuralPredictor:
                 for name, value, known in zip(FEATURES, coefficients, seen, strict=True)
                 if known
             },
-            residuals=tuple(float(value) for value in np.sort(targets / predicted - 1)),
+            residuals=tuple(sorted(zip(predicted.tolist(), (targets / predicted - 1).tolist(), strict=True))),
             device=device,
         )
-        return predictor, score(targets, predicted)
+        return predictor, predicted
 
     def segment_ms(self, segment: Segment) -> float:
         """Milliseconds of the stem, one stage or the head; they sum to the network's.
@@ -111,16 +118,32 @@ class StructuralPredictor:
         self._cache[segment] = total
         return total
 
-    @property
-    def interval_factors(self) -> tuple[float, float]:
-        """What an estimate is multiplied by for the bounds of its 90 % interval; low <= 1 <= high.
+    def interval_factors(self, ms: float) -> tuple[float, float]:
+        """What an estimate of `ms` is multiplied by for the bounds of its 90 % interval; low <= 1 <= high.
 
-        The 5 % and 95 % order statistics of the held-out residuals, the outer ones where a rank falls between
-        two (as in split conformal prediction), so that few residuals give a wide interval, not a narrow one.
+        The 5 % and 95 % order statistics of the held-out residuals nearest in latency, the outer ones where a rank
+        falls between two (as in split conformal prediction), so that few residuals give a wide interval, not a
+        narrow one.
         """
-        ordered = sorted(self.residuals)
-        rank = max(1, math.floor(_TAIL * (len(ordered) + 1)))
-        return min(1.0, 1 + ordered[rank - 1]), max(1.0, 1 + ordered[-rank])
+        cut = bisect.bisect(self.residuals, (ms, 0.0))
+        first = min(max(0, cut - NEAREST // 2), max(0, len(self.residuals) - NEAREST))
+        return self._window_factors(first)
+
+    def _window_factors(self, first: int) -> tuple[float, float]:
+        """Of the `NEAREST` residuals from number `first` on; kept, since a search asks thousands of times."""
+        if first not in self._factors:
+            ordered = sorted(residual for _, residual in self.residuals[first : first + NEAREST])
+            rank = max(1, math.floor(_TAIL * (len(ordered) + 1)))
+            self._factors[first] = min(1.0, 1 + ordered[rank - 1]), max(1.0, 1 + ordered[-rank])
+        return self._factors[first]
+
+    def scaled(self, factor: float) -> Self:
+        """The predictor for the same device when everything takes `factor` times as long."""
+        return type(self)(
+            {name: value * factor for name, value in self.coefficients.items()},
+            tuple((ms * factor, residual) for ms, residual in self.residuals),
+            self.device,
+        )
 
     def predict(self, specs: Sequence[NetworkSpec]) -> list[LatencyEstimate]:
         """One estimate for each network, in order, with its 90 % interval.
@@ -128,10 +151,10 @@ class StructuralPredictor:
         Raises:
             InputError: a network has an operation that no fitted network had.
         """
-        low, high = self.interval_factors
         estimates = []
         for spec in specs:
             ms = sum(map(self.segment_ms, segments(spec)))
+            low, high = self.interval_factors(ms)
             estimates.append(LatencyEstimate(ms, ms * low, ms * high, SOURCE, self.device))
         return estimates
 
@@ -140,7 +163,7 @@ class StructuralPredictor:
         return {
             "format": FORMAT,
             "coefficients": dict(self.coefficients),
-            "residuals": list(self.residuals),
+            "residuals": [list(pair) for pair in self.residuals],
             "device": self.device,
         }
 
@@ -154,6 +177,7 @@ class StructuralPredictor:
         if not isinstance(data, Mapping) or data.get("format") != FORMAT:
             raise InputError(f"expected a predictor of format {FORMAT!r}.")
         try:
-            return cls(dict(data["coefficients"]), tuple(data["residuals"]), data["device"])
+            residuals = tuple(sorted((float(ms), float(residual)) for ms, residual in data["residuals"]))
+            return cls(dict(data["coefficients"]), residuals, data["device"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"structural predictor: a field is missing or mistyped: {error}.") from error

@@ -44,6 +44,7 @@ class SearchConfig(BaseModel):
     data: str | None = None
     epochs: Positive | None = None
     latency: str = "calibrated"
+    recalibrate: bool = False
     accuracy: str | None = None
     threads: Positive = 1
     batch: Positive = 1
@@ -75,6 +76,8 @@ class SearchConfig(BaseModel):
         for kind, name in kinds:
             if name is not None:
                 check_name(kind, name)
+        if self.recalibrate and self.latency != "calibrated":
+            raise ValueError(f"--recalibrate goes with --latency calibrated, not with {self.latency}")
         if self.epochs is not None and self.data is None:
             raise ValueError("--epochs belongs to --data: without data nothing is trained")
         if self.accuracy == "proxy" and self.data is None:

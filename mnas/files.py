@@ -41,6 +41,18 @@ def write_bytes(path: Path, data: bytes) -> None:
         ) from error
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it.
+
+    Raises:
+        RunDirectoryError: it cannot be made, or a file is in its place.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(f"cannot make the folder {path}: {error.strerror}.") from error
+
+
 def write_json(path: Path, data: Any) -> None:
     """Writes indented JSON; NaN and infinity are refused by the encoder."""
     write_bytes(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())

@@ -38,6 +38,9 @@ class RunDirectory:
     onnx = property(lambda self: self.path / "baseline.onnx")
     scaled = property(lambda self: self.path / "scaled.json")
     scaled_onnx = property(lambda self: self.path / "scaled.onnx")
+    family = property(lambda self: self.path / "family.json")
+    family_folder = property(lambda self: self.path / "family")
+    report = property(lambda self: self.path / "report.html")
 
     @classmethod
     def create(cls, out: Path | None) -> "RunDirectory":

@@ -1,9 +1,15 @@
-"""Growing a network by compound scaling until it fills a budget: phi by bisection, then the resolution trimmed."""
+"""Growing a network by compound scaling until it fills a budget: phi is solved, then the resolution is trimmed.
+
+Cost is a staircase in phi (repeats and channels are whole numbers) and in the resolution (at 32k + 2 pixels every
+stage needs one more row and column than at 32k). An estimate that knows these steps, brought to what is measured,
+finds the steps that come near the target; measurements decide among them.
+"""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import lru_cache
+from statistics import median
 from typing import Generic, TypeVar
 
 from mnas.errors import InputError, SearchError
@@ -14,18 +20,21 @@ Evidence = TypeVar("Evidence")
 PUBLISHED = Coefficients()
 # The result lies within this share below the target.
 SHORTFALL = 0.05
-# Where in that band a trimmed resolution aims for: a measured interval of about 2 % has to fit below the target.
-AIM = 0.98
-# Bisection ends when phi is known this well or the cost is this near above the target (chosen here).
-PHI_TOLERANCE, NEAR = 0.02, 0.03
-# Steps of bisection, and careful judgements of one depth and width, at most (chosen here).
-MOST_STEPS, MOST_TRIMS = 12, 3
-# Staircases that are judged, at most: each judgement of a measured latency takes some ten seconds (chosen here).
-MOST_TRIES = 4
+# Shares of the target that the networks judged together aim for: a measured interval of about 2 % has to fit between
+# the first and the target, and all lie within the shortfall. Where costs are exact, the target itself is aimed for.
+AIMS, EXACT = (0.978, 0.963), (1.0,)
+# Of the shares, once the intervals are known (chosen here).
+MARGIN, STEP = 0.995, 0.015
+# A network estimated this near below an aim is taken if it is less trimmed than others (chosen here).
+CLOSE = 0.012
+# Quick costs that bring the estimate to what is measured end when one is this near its aim, or are so many.
+NEAR, MOST_PROBES = 0.03, 4
+# Rounds of judging with care: each takes some fifteen seconds where latency is measured (chosen here).
+MOST_ROUNDS = 3
 RESOLUTION_STEP = 2
-# Where no step of the resolution lands in the band, more depth and width are tried, trimmed further: another
-# staircase (chosen here).
-PHI_MORE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+# Phi is solved to this step, and so much more and less of it is tried, at a lower or higher resolution: each depth and
+# width has steps of its own in the resolution. It exceeds the rule's by one phi's worth at most (chosen here).
+PHI_STEP, PHI_MORE, PHI_LESS = 0.02, 0.8, 0.6
 # Bytes that measuring a network takes, chosen here as a bound, not a forecast: a float32 weight lives in the graph,
 # its bytes, the file's bytes and ONNX Runtime's packed copy; activations, as if all were alive at once.
 BYTES_PER_WEIGHT, BYTES_PER_ACTIVATION = 24, 4
@@ -70,163 +79,168 @@ def memory_bytes(spec: NetworkSpec) -> int:
     return BYTES_PER_WEIGHT * cost.params + BYTES_PER_ACTIVATION * cost.activations
 
 
+# Networks -> their costs, in order; with care (True) or quickly, as one that only guides the search.
+Judge = Callable[[Sequence[NetworkSpec], bool], Sequence[Verdict[Evidence]]]
+
+
 def fill_budget(
     base: NetworkSpec,
     target: float,
     *,
-    quick: Callable[[NetworkSpec], float],
-    careful: Callable[[NetworkSpec], Verdict[Evidence]],
+    base_cost: float,
+    estimate: Callable[[NetworkSpec], float],
+    judge: Judge[Evidence],
     coefficients: Coefficients = PUBLISHED,
     memory: int | None = None,
-    aim: float = AIM,
+    exact: bool = False,
 ) -> Scaled[Evidence]:
     """The base grown by the compound rule so that its cost ends within 5 % below the target, never above it.
-
-    First phi is solved by bisection on `quick`, to the least network at or above the target; cost is a staircase in
-    phi, since repeats and channels are whole numbers. Then only the resolution is trimmed, judged by `careful`.
 
     Args:
         base: costs less than the target.
         target: in the unit of the costs.
-        quick: cost of a network, for bisection; a few per cent of error are fine.
-        careful: cost of a network with its upper bound, for the result.
+        base_cost: of the base, as judged.
+        estimate: cost of a network, cheaply; a constant factor does not matter, since it is brought to what is
+            judged.
+        judge: costs of networks with their upper bounds.
         coefficients: alpha, beta, gamma.
         memory: bytes that a network may take; None is no limit.
-        aim: share of the target that bisection on `quick` aims for; 1 where costs are exact.
+        exact: whether judged costs are certain and equal to the estimates.
 
     Returns:
-        The network that fills the target best; within 5 % below it unless the staircase has no such step.
+        The network that fills the target best; within 5 % below it unless no step of the staircases judged was.
 
     Raises:
-        InputError: the base costs more than the target.
+        InputError: the base costs more than the target, or the coefficients do not grow a network.
         SearchError: no network within memory reaches the target, or none is within it as judged.
     """
-    start = quick(base)
-    if start > target:
+    if base_cost > target:
         raise InputError(
-            f"the base network costs {start:.4g}, more than the target of {target:.4g} to grow to."
+            f"the base network costs {base_cost:.4g}, more than the target of {target:.4g} to grow to."
         )
-    phi = _solve_phi(base, start, target, quick, coefficients, memory)
+    stairs = _Staircases(base, coefficients, lru_cache(maxsize=None)(estimate), memory)
+    factor = base_cost / stairs.estimate(base)
+    aims: tuple[float, ...] = EXACT if exact else AIMS
+    if not exact:
+        factor = _probe(stairs, factor, aims[0] * target, judge)
     best: Scaled[Evidence] | None = None
-    staircases = _staircases(base, phi, target, aim, quick, coefficients, memory)
-    for found_phi, grown, resolution in islice(staircases, MOST_TRIES):
-        judged = _judge(grown, resolution, target, careful)
-        if judged is not None and (best is None or judged[1].cost > best.verdict.cost):
-            depth, width = coefficients.alpha**found_phi, coefficients.beta**found_phi
-            best = Scaled(judged[0], found_phi, depth, width, judged[1])
+    for _ in range(MOST_ROUNDS):
+        steps = {step.spec: step for step in (stairs.below(aim * target / factor) for aim in aims)}
+        verdicts = judge(list(steps), True)
+        for step, verdict in zip(steps.values(), verdicts, strict=True):
+            if verdict.upper <= target and (best is None or verdict.cost > best.verdict.cost):
+                depth, width = coefficients.alpha**step.phi, coefficients.beta**step.phi
+                best = Scaled(step.spec, step.phi, depth, width, verdict)
         if best is not None and best.verdict.cost >= (1 - SHORTFALL) * target:
             return best
+        factor = median(v.cost / stairs.estimate(spec) for spec, v in zip(steps, verdicts, strict=True))
+        share = min(aims[0], MARGIN / median(verdict.upper / verdict.cost for verdict in verdicts))
+        aims = tuple(share - number * STEP for number in range(len(AIMS)))
     if best is None:
         raise SearchError(
-            f"no resolution of the scaled network was within the target of {target:.4g} as judged: the figures are "
-            f"too uncertain. Measure again on a quieter machine."
+            f"no scaled network was within the target of {target:.4g} as judged: the figures are too uncertain. "
+            f"Measure again on a quieter machine."
         )
     return best
 
 
-def _solve_phi(
-    base: NetworkSpec,
-    start: float,
-    target: float,
-    quick: Callable[[NetworkSpec], float],
-    coefficients: Coefficients,
-    memory: int | None,
-) -> float:
-    """The least phi found whose network costs at least the target."""
-    # Factor in multiply-adds for each phi: EfficientNet (arXiv 1905.11946), eq. 3.
-    growth = coefficients.alpha * coefficients.beta**2 * coefficients.gamma**2
-    if growth <= 1:
-        raise InputError("alpha, beta and gamma are all 1: such scaling never grows a network.")
+def _probe(stairs: "_Staircases", factor: float, aim: float, judge: Judge[Evidence]) -> float:
+    """What an estimate is multiplied by to be a cost, at networks that cost about `aim`."""
+    for _ in range(MOST_PROBES):
+        step = stairs.below(aim / factor)
+        (verdict,) = judge([step.spec], False)
+        factor = verdict.cost / stairs.estimate(step.spec)
+        if abs(verdict.cost / aim - 1) <= NEAR:
+            break
+    return factor
 
-    def cost_at(phi: float) -> float:
-        spec = compound_scale(base, phi, coefficients)
-        if memory is not None and memory_bytes(spec) > memory:
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A grown network, trimmed, and the phi that it was grown by."""
+
+    spec: NetworkSpec
+    phi: float
+    estimate: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Staircases:
+    """The networks that the compound rule and trimming can make of a base, by estimated cost."""
+
+    base: NetworkSpec
+    coefficients: Coefficients
+    estimate: Callable[[NetworkSpec], float]
+    memory: int | None
+
+    def below(self, aim: float) -> _Step:
+        """The network estimated close below `aim` that is nearest to the rule's; where none is close, the costliest."""
+        best: _Step | None = None
+        for phi, grown in self._grown(self._solve(aim)):
+            step = self._trimmed(grown, phi, aim)
+            if best is None or best.estimate < step.estimate <= aim or best.estimate > aim:
+                best = step
+            if (1 - CLOSE) * aim <= step.estimate <= aim:
+                return step
+        assert best is not None
+        return best
+
+    def _grown(self, phi: float) -> Iterator[tuple[float, NetworkSpec]]:
+        """The network of phi, then those of ever more and less; each depth and width once."""
+        seen = set()
+        for number in range(round(PHI_MORE / PHI_STEP) + 1):
+            for other in (phi + number * PHI_STEP, phi - number * PHI_STEP):
+                if other < max(0.0, phi - PHI_LESS):
+                    continue
+                grown = compound_scale(self.base, other, self.coefficients)
+                shape = replace(grown, resolution=1)
+                if shape not in seen and self._fits(grown):
+                    seen.add(shape)
+                    yield other, grown
+
+    def _solve(self, aim: float) -> float:
+        """The least phi found, in steps of `PHI_STEP`, whose network is estimated at `aim` or more."""
+        # Factor in multiply-adds for each phi: EfficientNet (arXiv 1905.11946), eq. 3.
+        growth = self.coefficients.alpha * self.coefficients.beta**2 * self.coefficients.gamma**2
+        if growth <= 1:
+            raise InputError("alpha, beta and gamma are all 1: such scaling never grows a network.")
+
+        def grown(steps: int) -> NetworkSpec:
+            return compound_scale(self.base, steps * PHI_STEP, self.coefficients)
+
+        def reaches(steps: int) -> bool:
+            spec = grown(steps)
+            return not self._fits(spec) or self.estimate(spec) >= aim
+
+        low, high = 0, max(1, round(math.log(max(aim / self.estimate(self.base), 1.0), growth) / PHI_STEP))
+        while not reaches(high):
+            low, high = high, high + max(5, high // 4)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if reaches(middle):
+                high = middle
+            else:
+                low = middle
+        spec = grown(high)
+        if not self._fits(spec):
             raise SearchError(
-                f"the target of {target:.4g} cannot be reached: at phi {phi:.2f} ({spec.resolution} pixels, "
+                f"the target cannot be reached: at phi {high * PHI_STEP:.2f} ({spec.resolution} pixels, "
                 f"{network_cost(spec).params / 1e6:.0f}M parameters) a network no longer fits in this machine's "
                 f"memory. Lower the target."
             )
-        return quick(spec)
+        return high * PHI_STEP
 
-    low, high = 0.0, max(0.1, math.log(target / start, growth))
-    cost = cost_at(high)
-    while cost < target:
-        low, high = high, high + max(0.25, 1.2 * math.log(target / cost, growth))
-        cost = cost_at(high)
-    for _ in range(MOST_STEPS):
-        if high - low <= PHI_TOLERANCE or cost <= (1 + NEAR) * target:
-            break
-        middle = (low + high) / 2
-        middle_cost = cost_at(middle)
-        if middle_cost < target:
-            low = middle
-        else:
-            high, cost = middle, middle_cost
-    return high
+    def _fits(self, spec: NetworkSpec) -> bool:
+        return self.memory is None or memory_bytes(spec) <= self.memory
 
-
-def _staircases(
-    base: NetworkSpec,
-    phi: float,
-    target: float,
-    aim: float,
-    quick: Callable[[NetworkSpec], float],
-    coefficients: Coefficients,
-    memory: int | None,
-) -> Iterator[tuple[float, NetworkSpec, int]]:
-    """Phi, the grown network and the resolution at which it nears the target: first those that come within 5 %.
-
-    Cost is a staircase in the resolution: at 32k + 2 pixels every stage needs one more row and column than at 32k.
-    A little more depth and width make another staircase, whose steps lie elsewhere. The best that falls short comes
-    last.
-    """
-    short: list[tuple[float, float, NetworkSpec, int]] = []
-    for more in PHI_MORE:
-        grown = compound_scale(base, phi + more, coefficients)
-        if more and memory is not None and memory_bytes(grown) > memory:
-            break
-        cost, resolution = _step_below(grown, aim * target, quick)
-        if cost >= (1 - SHORTFALL) * target:
-            yield phi + more, grown, resolution
-        else:
-            short.append((cost, phi + more, grown, resolution))
-    if short:
-        yield max(short, key=lambda step: step[0])[1:]
-
-
-def _step_below(spec: NetworkSpec, aim: float, quick: Callable[[NetworkSpec], float]) -> tuple[float, int]:
-    """The greatest even resolution at which the cost is at most `aim`, by bisection; the cost, then the resolution."""
-    fits, too_large = RESOLUTION_STEP, _even(spec.resolution) + RESOLUTION_STEP
-    cost = 0.0
-    guess = _even(spec.resolution * math.sqrt(aim / quick(spec)))
-    while too_large - fits > RESOLUTION_STEP:
-        guess = min(max(guess, fits + RESOLUTION_STEP), too_large - RESOLUTION_STEP)
-        found = quick(replace(spec, resolution=guess))
-        if found <= aim:
-            fits, cost = guess, found
-            if cost >= (1 - NEAR / 2) * aim:
-                break
-        else:
-            too_large = guess
-        guess = _even(guess * math.sqrt(aim / found))
-        if not fits < guess < too_large:
-            guess = _even((fits + too_large) / 2)
-    return cost, fits
-
-
-def _judge(
-    spec: NetworkSpec, resolution: int, target: float, careful: Callable[[NetworkSpec], Verdict[Evidence]]
-) -> tuple[NetworkSpec, Verdict[Evidence]] | None:
-    """The spec at the resolution, or at the first below it that is within the target as judged with care; or None."""
-    for _ in range(MOST_TRIMS):
-        trimmed = replace(spec, resolution=resolution)
-        verdict = careful(trimmed)
-        if verdict.upper <= target:
-            return trimmed, verdict
-        shrunk = _even(resolution * math.sqrt(target / verdict.upper))
-        resolution = max(RESOLUTION_STEP, min(shrunk, resolution - RESOLUTION_STEP))
-    return None
-
-
-def _even(resolution: float) -> int:
-    return max(RESOLUTION_STEP, math.floor(resolution / RESOLUTION_STEP) * RESOLUTION_STEP)
+    def _trimmed(self, grown: NetworkSpec, phi: float, aim: float) -> _Step:
+        """At the greatest even resolution whose estimate is at most `aim`, within one phi of the rule's."""
+        fits, too_large = 1, int(grown.resolution * self.coefficients.gamma) // RESOLUTION_STEP + 1
+        while too_large - fits > 1:
+            middle = (fits + too_large) // 2
+            if self.estimate(replace(grown, resolution=middle * RESOLUTION_STEP)) <= aim:
+                fits = middle
+            else:
+                too_large = middle
+        spec = replace(grown, resolution=fits * RESOLUTION_STEP)
+        return _Step(spec, phi, self.estimate(spec))

@@ -1,6 +1,7 @@
 """The short texts that commands end with."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mnas.units import format_count
@@ -24,15 +25,21 @@ def search_summary(result: Mapping[str, Any]) -> str:
     """What was found, under which conditions, and what to do next."""
     target, baseline = result["target"], result["baseline"]
     latency = target["kind"] == "latency"
-    wanted = f"{target['value']:g} ms" if latency else f"{format_count(target['value'])} multiply-adds"
-    head = f"{result['trials']} networks of {result['space']} tried in {result['seconds']:.0f} s for {wanted}"
+    tried = f"{result['trials']} networks of {result['space']} tried in {result['seconds']:.0f} s"
+    head = f"{tried} for {_quantity(target)}"
     if baseline is None:
         return f"{head}: {_WITHOUT[result['status']]}\nrun: {result['run']}"
     lines = [f"{head} ({result['conditions']}).", "", _finalists(result, latency), ""]
     lines += _network("baseline", baseline)
     if result["scaled"] is not None:
         lines += ["", *_network("scaled", result["scaled"])]
-    lines += ["", f"run: {result['run']}", f"next: mnas export {result['run']} --format onnx"]
+    if result["comparison"]:
+        lines += ["", _comparison(result)]
+    lines += ["", f"run: {result['run']}"]
+    if result.get("report"):
+        lines.append(f"report: {result['report']}")
+    which = " --network scaled" if result["scaled"] is not None else ""
+    lines.append(f"next: mnas export {result['run']}{which} --format onnx")
     return "\n".join(lines)
 
 
@@ -53,7 +60,8 @@ def _network(name: str, network: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  accuracy {network['test_accuracy']:.2%} on the test split, which the search never saw"
         )
-    lines.append(f"  weights  {network['weights']}")
+    if "weights" in network:
+        lines.append(f"  weights  {network['weights']}")
     return lines + [f"  {text}" for text in network["block_strings"] or []]
 
 
@@ -74,6 +82,76 @@ def _finalists(result: Mapping[str, Any], latency: bool) -> str:
         mark = "<- baseline" if won else ""
         rows.append([f"trial {row['trial']}", f"{row['accuracy']:.2%}", cost, measured, within, mark])
     return table(["finalist", "accuracy", "predicted", "measured", "within", ""], rows)
+
+
+def _comparison(result: Mapping[str, Any]) -> str:
+    """The baseline beside published networks, measured in the same processes."""
+    baseline = result["baseline"]
+    rows = []
+    for row in [{"name": "this baseline", **baseline}, *result["comparison"]]:
+        accuracy = "-" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
+        cells = [row["name"], accuracy, f"{row['latency_ms']:.2f} ms", f"{row['madds'] / 1e6:.0f}M"]
+        rows.append([*cells, f"{row['params'] / 1e6:.1f}M"])
+    return table(["measured together", "accuracy", "latency", "MAdds", "params"], rows)
+
+
+def family_summary(family: Mapping[str, Any]) -> str:
+    """The members of a family, and where their files are."""
+    rows = []
+    for m in family["members"]:
+        phi = "-" if m["phi"] is None else f"{m['phi']:.2f}"
+        shape = [phi, f"{m['depth']:.2f}", f"{m['width']:.2f}", str(m["resolution"])]
+        if m["latency_ms"] is None:
+            latency = "-"
+        else:
+            latency = f"{m['latency_ms']:.2f} ms ({m['latency_low_ms']:.2f}-{m['latency_high_ms']:.2f})"
+        rows.append([m["name"], *shape, f"{m['params']:,}", f"{m['madds']:,}", latency])
+    header = ["member", "phi", "depth", "width", "pixels", "params", "MAdds", "latency"]
+    lines = [table(header, rows), "", f"{family['source']} scaled; {family['conditions']}"]
+    lines.append("accuracies are unknown: train a member to know its own.")
+    if "path" in family["members"][0]:
+        lines.append(f"files: {Path(family['members'][0]['path']).parent} (untrained weights)")
+    return "\n".join(lines)
+
+
+def best_summary(found: Mapping[str, Any]) -> str:
+    """The stored trial that is best for another target."""
+    target, searched = found["target"], found["searched_for"]
+    count = f"{found['within']} of {found['trials']} stored trials are within {_quantity(target)}"
+    lines = [f"{count}; the search was for {_quantity(searched)}. The most accurate of them:", ""]
+    lines += _network(f"trial {found['trial']}", found)
+    if found["path"] is not None:
+        lines += ["", f"written: {found['path']}", f"next: mnas scale {found['path']}"]
+    return "\n".join(lines)
+
+
+def _quantity(target: Mapping[str, Any]) -> str:
+    if target["kind"] == "latency":
+        return f"{target['value']:g} ms"
+    return f"{format_count(target['value'])} multiply-adds"
+
+
+def export_summary(exported: Mapping[str, Any]) -> str:
+    """What was written, with which weights, and how it was checked."""
+    files = " and ".join(exported["files"])
+    checked = "loaded again without mnas, equal to the torch module"
+    if exported["error"]:
+        checked = (
+            f"loaded again without mnas, equal to the torch module within {exported['error']:.1e} standard deviations "
+            f"of the logits"
+        )
+    return f"{files}: {exported['weights']}; {checked}."
+
+
+def doctor_summary(result: Mapping[str, Any]) -> str:
+    """Each finding, and the command that mends it where one does."""
+    marks = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
+    lines = []
+    for finding in result["findings"]:
+        lines.append(f"{marks[finding['verdict']]}  {finding['name']}: {finding['text']}")
+        if finding["remedy"] is not None:
+            lines.append(f"         -> {finding['remedy']}")
+    return "\n".join(lines)
 
 
 def status_summary(status: Mapping[str, Any]) -> str:

@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 import torch
 
-from mnas import export
-from mnas.errors import SearchError
-from mnas.export import export_onnx, verify_madds
+from mnas.errors import InputError, SearchError
+from mnas.export import counts, export_network, export_onnx, formats, onnx_file, verify_madds
+from mnas.export.subject import Subject
 from mnas.model import build_module
 from mnas.search_space import NetworkSpec, network_cost, scale
 from mnas.zoo import published
@@ -20,6 +20,7 @@ from mnas.zoo import published
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 B0 = replace(published("efficientnet_b0"), resolution=64, num_classes=10)
+SMALL = replace(published("mnasnet_small"), resolution=32, num_classes=5)
 
 
 def run(path: Path, image: np.ndarray) -> np.ndarray:
@@ -49,28 +50,79 @@ def test_a_deep_untrained_network_is_compared_where_its_signals_are_not_rounding
 
 def test_given_weights_are_exported_with_what_is_said_of_them(tmp_path: Path) -> None:
     state = {name: tensor.numpy() for name, tensor in build_module(B0, seed=9).state_dict().items()}
-    about = {"trained": "3 epochs on pictures", "input": "{}"}
+    about = {"trained": "3 epochs on pictures", "input": "{}", "network": "not this one"}
     exported = export_onnx(B0, tmp_path / "b0.onnx", weights=state, about=about)
     assert exported.weights == "3 epochs on pictures"
     metadata = {p.key: p.value for p in onnx.load(tmp_path / "b0.onnx").metadata_props}
     assert metadata["weights"] == "3 epochs on pictures"
     assert metadata["input"] == "{}"
+    assert NetworkSpec.from_dict(json.loads(metadata["network"])) == B0
 
 
-def test_a_graph_that_differs_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def other(spec: NetworkSpec, **more: object) -> onnx.ModelProto:
-        weights = {name: array * 1.01 for name, array in more.pop("weights").items()}  # type: ignore[attr-defined]
-        return export_graph(spec, weights=weights, **more)
+def test_a_network_of_one_class_has_no_deviation_and_is_exported(tmp_path: Path) -> None:
+    assert export_onnx(replace(SMALL, num_classes=1), tmp_path / "one.onnx").error < 1e-3
 
-    export_graph = export.build_graph
-    monkeypatch.setattr(export, "build_graph", other)
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    state = {name: tensor.numpy() for name, tensor in build_module(SMALL).state_dict().items()}
+    other = replace(SMALL, head_channels=96)
+    with pytest.raises(InputError, match=r"do not fit.*conv_head\.weight"):
+        export_onnx(other, tmp_path / "net.onnx", weights=state)
+    state["classifier.bias"] = np.full(5, np.nan, np.float32)
+    with pytest.raises(InputError, match=r"classifier\.bias holds NaN"):
+        export_network(SMALL, tmp_path / "net.pt2", "pt2", weights=state)
+    assert list(tmp_path.iterdir()) == []
+
+
+def tampered(subject: Subject, module: torch.nn.Module) -> bytes:
+    """The graph with every weight a hundredth too large."""
+    model = onnx.load_from_string(onnx_file.onnx_bytes(subject, module))
+    for entry in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(entry)
+        entry.raw_data = (array * np.float32(1.01)).astype(array.dtype).tobytes()
+    return model.SerializeToString()
+
+
+def test_a_graph_whose_weights_differ_is_never_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = formats.TABLE["onnx"]
+    both = replace(row, write=lambda subject, *_: tampered(subject, subject.module), stand_in=tampered)
+    monkeypatch.setitem(formats.TABLE, "onnx", both)
+    with pytest.raises(SearchError, match="not the torch module's"):
+        export_onnx(SMALL, tmp_path / "net.onnx")
+    state = {name: tensor.numpy() for name, tensor in build_module(SMALL).state_dict().items()}
     with pytest.raises(SearchError, match="disagree"):
-        export_onnx(B0, tmp_path / "b0.onnx")
+        export_onnx(SMALL, tmp_path / "net.onnx", weights=state)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_that_is_another_network_is_never_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = formats.TABLE["onnx"]
+    other = replace(SMALL, style=replace(SMALL.style, activation="silu"))
+
+    def silu(subject: Subject, module: torch.nn.Module) -> bytes:
+        return onnx_file.onnx_bytes(replace(subject, spec=other), module)
+
+    monkeypatch.setitem(
+        formats.TABLE, "onnx", replace(row, write=lambda subject, *_: silu(subject, subject.module))
+    )
+    with pytest.raises(SearchError, match="not the one that was compared"):
+        export_onnx(SMALL, tmp_path / "net.onnx")
+    monkeypatch.setitem(
+        formats.TABLE,
+        "onnx",
+        replace(row, write=lambda subject, *_: silu(subject, subject.module), stand_in=silu),
+    )
+    with pytest.raises(SearchError, match="disagree"):
+        export_onnx(SMALL, tmp_path / "net.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_fvcore_has_to_agree_with_the_specification(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verify_madds(B0) == network_cost(B0).madds
-    monkeypatch.setattr(export, "count_madds", lambda module, shape: network_cost(B0).madds + 1)
+    monkeypatch.setattr(counts, "count_madds", lambda module, shape: network_cost(B0).madds + 1)
     with pytest.raises(SearchError, match="fvcore counts"):
         verify_madds(B0)

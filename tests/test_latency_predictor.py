@@ -10,23 +10,26 @@ import numpy as np
 import pytest
 from scipy.optimize import nnls
 
-from mnas.errors import InputError, MeasurementError, SearchError
+from mnas.errors import InputError, SearchError
 from mnas.latency import (
-    Calibration,
-    Conditions,
     PredictionError,
     StructuralPredictor,
-    calibrate,
     check_estimates,
-    default_reference,
     score,
-    session,
     spearman,
 )
 from mnas.latency.features import FEATURES, network_features, segment_features
 from mnas.latency.regression import fit, nested_held_out, nonnegative_minimum
 from mnas.protocols import LatencyEstimate, LatencyModel
-from mnas.search_space import extremes, mbconv_space, mnasnet_space, network_cost, segments
+from mnas.search_space import (
+    NetworkSpec,
+    StageSpec,
+    extremes,
+    mbconv_space,
+    mnasnet_space,
+    network_cost,
+    segments,
+)
 from mnas.zoo import published
 
 SMALL = mbconv_space(resolution=32, num_classes=10)
@@ -84,6 +87,19 @@ def test_features_hold_every_multiply_add_of_any_space(make, resolution, classes
         features = named(spec)
         assert sum(features[name] for name in MADDS) == network_cost(spec).madds
         assert all(value >= 0 for value in features.values())
+
+
+def test_channels_that_do_not_fill_their_blocks_are_counted_by_hand():
+    # Stem 3 -> 8 at 16 pixels, a depthwise and a pointwise 8 -> 24 and the head 24 -> 32 at 8 pixels; blocks of 16.
+    stage = StageSpec(op="sepconv", kernel=3, stride=1, out_channels=24)
+    spec = NetworkSpec(8, (stage,), 32, resolution=16, num_classes=10)
+    features = named(spec)
+    pixels = 8 * 8
+    assert features["dense_padding"] == 9 * pixels * (16 * 16 - 3 * 8)
+    assert features["depthwise_padding"] == 9 * pixels * (16 - 8)
+    assert features["pointwise_padding"] == pixels * (16 * 32 - 8 * 24 + 32 * 32 - 24 * 32)
+    # The stem reads 3 and writes 8; then 8 to 8, 8 to 24, 24 to 32.
+    assert features["padding_elements"] == 13 * 16**2 + pixels * (8 + 8 + 8 + 8 + 8 + 8)
 
 
 def test_pooling_skips_and_fused_activations_are_told_apart():
@@ -146,14 +162,12 @@ def test_held_out_predictions_do_not_see_their_own_network():
 
 
 def synthetic(noise=0.0, count=60, seed=0):
+    """A predictor of the made-up device, and its error for networks that its folds held out."""
     specs = members(SMALL, count, seed)
     factors = np.exp(np.random.default_rng(seed).normal(0, noise, count)) if noise else np.ones(count)
-    return StructuralPredictor.fit(
-        specs,
-        [priced(spec) * factor for spec, factor in zip(specs, factors, strict=True)],
-        device="made up",
-        seed=0,
-    )
+    latencies = [priced(spec) * factor for spec, factor in zip(specs, factors, strict=True)]
+    predictor, held_out = StructuralPredictor.fit(specs, latencies, device="made up", seed=0)
+    return predictor, score(latencies, held_out)
 
 
 def test_linear_latencies_are_predicted_exactly_and_elsewhere_too():
@@ -196,12 +210,28 @@ def test_the_90_percent_interval_holds_nine_of_ten_unseen_networks():
 
 
 def test_interval_by_hand():
-    residuals = tuple((number - 20) / 100 for number in range(41))  # -0.20 to 0.20; ranks 2.1 from each end
-    predictor = StructuralPredictor({"networks": 1.0}, residuals, "d")
-    assert predictor.interval_factors == pytest.approx((1 - 0.19, 1 + 0.19))
-    assert StructuralPredictor({"networks": 1.0}, (0.1, 0.2), "d").interval_factors == pytest.approx(
-        (1.0, 1.2)
-    )
+    def fitted(residuals):
+        return StructuralPredictor({"networks": 1.0}, residuals, "d")
+
+    # Thirty residuals of -0.15 to 0.14: ranks 1.55 from each end, so the outermost.
+    thirty = tuple((1.0 + number, (number - 15) / 100) for number in range(30))
+    assert fitted(thirty).interval_factors(5.0) == pytest.approx((0.85, 1.14))
+    assert fitted(((1.0, 0.1), (2.0, 0.2))).interval_factors(9.0) == pytest.approx((1.0, 1.2))
+    # Thirty networks of 1 ms that are known to 1 %, thirty of 100 ms known to 20 %: each latency has its own interval.
+    fast = tuple((1.0 + number / 100, 0.01 * (-1) ** number) for number in range(30))
+    slow = tuple((100.0 + number, 0.2 * (-1) ** number) for number in range(30))
+    both = fitted(fast + slow)
+    assert both.interval_factors(1.0) == both.interval_factors(0.01) == pytest.approx((0.99, 1.01))
+    assert both.interval_factors(115.0) == both.interval_factors(900.0) == pytest.approx((0.8, 1.2))
+
+
+def test_a_device_that_runs_slower_scales_every_estimate():
+    predictor, _ = synthetic(noise=0.05)
+    specs = members(SMALL, 5, seed=4)
+    for before, after in zip(predictor.predict(specs), predictor.scaled(1.25).predict(specs), strict=True):
+        assert (after.ms, after.low_ms, after.high_ms) == pytest.approx(
+            (1.25 * before.ms, 1.25 * before.low_ms, 1.25 * before.high_ms)
+        )
 
 
 def test_an_operation_that_was_never_fitted_is_refused():
@@ -268,103 +298,6 @@ def test_scores_by_hand():
         score([1], [1])
     with pytest.raises(InputError, match="unexpected"):
         PredictionError.from_dict({**error.to_dict(), "more": 1})
-
-
-# --- calibration -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def _own_lock(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-
-@pytest.mark.usefixtures("_own_lock")
-def test_calibration_of_a_small_space_end_to_end():
-    said = []
-    found = calibrate(
-        SMALL,
-        Conditions(),
-        networks=16,
-        seed=0,
-        on_progress=lambda done, total, what: said.append((done, total)),
-    )
-    assert len(found.points) == 16
-    assert 0 < found.fastest_ms < found.slowest_ms
-    assert SMALL.from_key(found.fastest_key) != SMALL.from_key(found.slowest_key)
-    assert 0.5 < found.reference_again < 2
-    assert (found.space, found.resolution, found.num_classes) == ("mbconv", 32, 10)
-    assert found.reference == default_reference(SMALL)
-    assert found.error.n >= 10
-    assert found.predictor.device.endswith(Conditions().describe())
-    small, large = found.predictor.predict([SMALL.decode(SMALL.from_key(key)) for key in _ends()])
-    assert small.ms < large.ms
-    assert said[-1][0] == said[-1][1] >= 17
-    data = json.loads(json.dumps(found.to_dict()))
-    assert Calibration.from_dict(data) == found
-    assert Calibration.from_dict(data).to_dict() == data
-    with pytest.raises(InputError, match="format"):
-        Calibration.from_dict({**data, "format": "x"})
-    with pytest.raises(InputError, match="missing, unknown"):
-        Calibration.from_dict({**data, "more": 1})
-
-
-def _ends():
-    return [point.key for point in extremes(SMALL, lambda spec: float(network_cost(spec).madds))]
-
-
-def _priced_worker(monkeypatch, noise):
-    """Replaces the worker: a network takes its price times log-normal noise, the reference its price."""
-    rng = np.random.default_rng(0)
-    prices = {}
-
-    def write(self, path, spec):
-        prices[str(path)] = priced(spec)
-        return session.ModelFile(path, "0", (1, 3, 32, 32))
-
-    def run(job, on_event):
-        events = [{"event": "start", "load": 0.0}]
-        for index, (path,) in enumerate(job["batches"]):
-            row = (prices[path] * np.exp(rng.normal(0, noise, 12))).tolist()
-            reference = [prices[job["reference"]]] * 12
-            fields = {"samples_ms": [row], "samples_wall_ms": [row], "reference_ms": reference}
-            fields |= {"reference_wall_ms": reference, "closed": True, "providers": ["CPU"]}
-            events.append({"event": "batch", "index": index, **fields})
-        return [*events, {"event": "done", "load": 0.0}]
-
-    monkeypatch.setattr(session.Session, "_write", write)
-    monkeypatch.setattr(session, "run_worker", run)
-
-
-@pytest.mark.usefixtures("_own_lock")
-def test_calibration_finds_the_prices_of_a_made_up_device(monkeypatch):
-    _priced_worker(monkeypatch, noise=0.01)
-    found = calibrate(SMALL, Conditions(), seed=0)
-    smallest, largest = _ends()
-    assert {smallest, largest} <= {point.key for point in found.points}
-    assert (found.fastest_key, found.slowest_key) == (smallest, largest)
-    assert found.slowest_ms == pytest.approx(priced(SMALL.decode(SMALL.from_key(largest))), rel=0.03)
-    assert found.error.mape < 0.02
-    for spec in members(SMALL, 20, seed=77):
-        assert found.predictor.predict([spec])[0].ms == pytest.approx(priced(spec), rel=0.05)
-    # The same seed gives the same members.
-    assert [point.key for point in calibrate(SMALL, Conditions(), seed=0).points] == [
-        p.key for p in found.points
-    ]
-
-
-@pytest.mark.usefixtures("_own_lock")
-def test_a_device_that_is_too_noisy_is_refused(monkeypatch):
-    _priced_worker(monkeypatch, noise=1.0)
-    with pytest.raises(MeasurementError, match="too noisy to calibrate: only"):
-        calibrate(SMALL, Conditions(), networks=16, seed=0)
-    with pytest.raises(InputError, match="at least 16 networks, got 3"):
-        calibrate(SMALL, Conditions(), networks=3, seed=0)
-
-
-def test_the_reference_has_the_space_s_resolution_and_classes():
-    reference = default_reference(mnasnet_space(resolution=96, num_classes=5))
-    assert (reference.resolution, reference.num_classes) == (96, 5)
-    assert reference.stages == published("efficientnet_b0").stages
 
 
 # --- what any latency model returns ------------------------------------------------------------------------

@@ -426,14 +426,6 @@ def test_bad_input_is_refused_before_anything_runs(
     assert not Path("run").exists()
 
 
-def test_a_space_too_small_to_calibrate_says_what_to_do(here: Here) -> None:
-    flags = ("--space", "mnas.testing:small_space", "--accuracy", "models:Accuracy", "--out", "run")
-    code, error = here("search", "--target-latency", "1ms", *flags)
-    assert code == 2
-    assert "--latency measure" in error
-    assert not Path("run").exists()
-
-
 def test_a_target_below_the_range_says_the_range_and_leaves_nothing(here: Here) -> None:
     # The smallest and largest members have 51,594,768 and 884,060,256 multiply-adds.
     code, error = here("search", "--target-latency", "5ms", *SEARCH[3:], "--out", "run")
@@ -448,7 +440,7 @@ def test_a_target_below_the_range_says_the_range_and_leaves_nothing(here: Here) 
     [
         (("--target-latency", "120ms", "--latency", "models:Latency"), 38.6, 0.95),  # B0: 385,814,752 MAdds
         (("--target-latency", "120ms", "--latency", "models:Latency", "--base-latency", "20ms"), 20.0, 0.95),
-        (("--target-madds", "150M", "--resolution", "64"), 33_246_592, 0.92),
+        (("--target-madds", "150M", "--resolution", "64"), 33_246_592, 0.95),
     ],
 )
 def test_a_target_above_the_range_is_filled_by_growing_a_baseline(

@@ -1,100 +1,123 @@
-"""How well a calibration predicts networks that it never saw; prints one JSON object.
+"""How well this device's calibration predicts networks that it never saw; prints one JSON object.
 
-    python benchmarks/latency/predictor_error.py --fit 48 --test 40
+    python benchmarks/latency/predictor_error.py [--space mbconv] [--test 100]
 
-Measures the calibration's members and further random ones in one go, so that both hold for the same minutes; fits
-on the first, scores on the second. The measured values carry noise too: `test_interval` is the typical
-half-width of their 95 % intervals, and no predictor can score much better than that.
+Calibrates as `mnas search` does, then measures random members of a space by the full protocol (fresh processes, full
+warm-up, interleaved) in groups and scores the predictions, brought to the reference's present speed as a search does.
+The measured values carry noise too: `test_interval` is the typical half-width of their 95 % intervals, and no
+predictor can score much better than that. `madds_spearman` is what ranking by multiply-adds gives.
 """
 
 import argparse
 import json
+import os
 import random
 import statistics
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
-from mnas.latency import (
-    Conditions,
-    StructuralPredictor,
-    default_reference,
-    measure_each,
-    score,
-    this_device,
-)
-from mnas.search_space import SearchSpace, extremes, mbconv_space, mnasnet_space, network_cost
+import numpy as np
+
+from mnas.files import read_json
+from mnas.latency import Calibration, Conditions, calibrate, default_reference, measure, score, this_device
+from mnas.search.device_timing import drift_since
+from mnas.search.reporting import Quiet
+from mnas.search_space import SearchSpace, mbconv_space, mnasnet_space, network_cost
 from mnas.seeds import derive_seed
 
 SPACES = {"mbconv": mbconv_space, "mnasnet": mnasnet_space}
 
 
-def keys(space: SearchSpace, fit: int, test: int, seed: int) -> tuple[list[str], list[str]]:
-    """Keys of the members to fit, with the two extremes, and of those to score on; all different."""
-    rng = random.Random(derive_seed(seed, "members"))
-    chosen = dict.fromkeys(
-        point.key for point in extremes(space, lambda spec: float(network_cost(spec).madds))
-    )
-    while len(chosen) < fit + test:
+def members(space: SearchSpace, count: int, seed: int) -> list[str]:
+    """Keys of random members, all different."""
+    rng = random.Random(derive_seed(seed, "unseen"))
+    chosen: dict[str, None] = {}
+    while len(chosen) < count:
         chosen[space.sample(rng).key] = None
-    every = list(chosen)
-    return every[:fit], every[fit:]
+    return list(chosen)
+
+
+def show(done: int, total: int, what: str) -> None:
+    print(f"\r{done}/{total} {what}", end="", file=sys.stderr)
+
+
+def seconds_for(predictor: Any, space: SearchSpace, count: int) -> float:
+    """Of predicting `count` random members, decoded beforehand."""
+    rng = random.Random(0)
+    specs = [space.decode(space.sample(rng)) for _ in range(count)]
+    start = time.perf_counter()
+    predictor.predict(specs)
+    return time.perf_counter() - start
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--space", choices=SPACES, default="mbconv")
     parser.add_argument("--resolution", type=int, default=224)
-    parser.add_argument("--fit", type=int, default=48)
-    parser.add_argument("--test", type=int, default=40)
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--test", type=int, default=100)
+    parser.add_argument("--group", type=int, default=10, help="networks interleaved in one measurement")
+    parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--calibration", type=Path, help="an earlier one of this device, instead of a new one"
+    )
     options = parser.parse_args()
     start, conditions, device = time.perf_counter(), Conditions(), this_device()
     space = SPACES[options.space](resolution=options.resolution)
-    fit_keys, test_keys = keys(space, options.fit, options.test, options.seed)
-    order = [*fit_keys, *test_keys]
-    random.Random(derive_seed(options.seed, "order")).shuffle(order)
-    specs = {key: space.decode(space.from_key(key)) for key in order}
-    result = measure_each(
-        specs,
-        reference=default_reference(space),
-        conditions=conditions,
-        processes=options.processes,
-        seed=options.seed,
-        on_progress=lambda done, total, what: print(f"\r{done}/{total} {what}", end="", file=sys.stderr),
-    )
-    steady = {item.name: item for item in result.measurements if item.status != "noisy"}
-    fit_on = [key for key in fit_keys if key in steady]
-    predictor, held_out = StructuralPredictor.fit(
-        [specs[key] for key in fit_on],
-        [steady[key].latency_ms for key in fit_on],
-        device=device.describe(),
-        seed=options.seed,
-    )
-    score_on = [key for key in test_keys if key in steady]
-    estimates = predictor.predict([specs[key] for key in score_on])
-    measured = [steady[key].latency_ms for key in score_on]
+    if options.calibration is None:
+        calibration = calibrate(conditions, on_progress=show)
+    else:
+        calibration = Calibration.from_dict(read_json(options.calibration))
+    reference = default_reference(space)
+    specs = {key: space.decode(space.from_key(key)) for key in members(space, options.test, options.seed)}
+    keys, reference_ms, found, factors = list(specs), None, [], []
+    for first in range(0, len(keys), options.group):
+        group = {key: specs[key] for key in keys[first : first + options.group]}
+        result = measure(
+            group,
+            reference=reference,
+            conditions=conditions,
+            processes=options.processes,
+            reference_ms=reference_ms,
+            budget_s=4.0 * len(group),
+            seed=derive_seed(options.seed, "group", first),
+        )
+        if reference_ms is None:
+            reference_ms = result.reference_ms
+            factors.append(drift_since(calibration, reference, reference_ms, options.seed, Quiet()))
+        found += [item for item in result.measurements if item.status != "noisy"]
+        show(len(found), len(keys), "unseen networks measured")
+    predictor = calibration.predictor.scaled(factors[0])
+    estimates = predictor.predict([specs[item.name] for item in found])
+    measured = [item.latency_ms for item in found]
     inside = [e.low_ms <= value <= e.high_ms for e, value in zip(estimates, measured, strict=True)]
+    madds = [float(network_cost(specs[item.name]).madds) for item in found]
     report = {
         "command": f"python benchmarks/latency/predictor_error.py {' '.join(sys.argv[1:])}".strip(),
         "space": space.name,
         "resolution": options.resolution,
-        "fitted": len(fit_on),
+        "calibration": {
+            "networks": len(calibration.points),
+            "seconds": round(calibration.seconds, 1),
+            "held_out": calibration.error.to_dict(),
+        },
         "unseen": score(measured, [e.ms for e in estimates]).to_dict(),
-        "cross_validated": held_out.to_dict(),
+        "bias": float(np.median([e.ms / ms for e, ms in zip(estimates, measured, strict=True)])) - 1,
+        "madds_spearman": score(measured, madds).spearman,
         "inside_90_interval": sum(inside) / len(inside),
-        "test_interval": statistics.median(
-            (steady[key].ratio_high - steady[key].ratio_low) / 2 / steady[key].ratio for key in score_on
-        ),
-        "noisy": len(order) - len(steady),
-        "reference_ms": result.reference_ms,
-        "reference_raw_ms": result.reference_raw_ms,
+        "test_interval": statistics.median((i.ratio_high - i.ratio_low) / 2 / i.ratio for i in found),
+        "noisy": len(keys) - len(found),
+        "drift": factors[0],
         "measured_ms": [min(measured), max(measured)],
+        "seconds_for_10000_predictions": round(
+            seconds_for(calibration.predictor.scaled(1.0), space, 10_000), 3
+        ),
         "seconds": round(time.perf_counter() - start, 1),
-        "load": [result.processes[0]["load_before"], result.processes[-1]["load_after"]],
+        "load": os.getloadavg(),
         "device": device.to_dict(),
         "conditions": conditions.describe(),
-        "warnings": result.warnings,
     }
     print(json.dumps(report, indent=2))
 

@@ -1,88 +1,160 @@
 """Latency known from this device: by a predictor calibrated on it, or by timing every candidate."""
 
-from mnas.errors import InputError, RunDirectoryError, SearchError
-from mnas.files import read_json, sha256_of, write_json
+from typing import Any
+
+from mnas.errors import InputError, RunDirectoryError
+from mnas.files import sha256_of, write_json
 from mnas.latency import (
     Calibration,
+    Conditions,
     MeasuringLatencyModel,
     calibrate,
+    calibration_path,
     default_reference,
+    keep_calibration,
+    measure_each,
+    read_calibration,
     reference_ms_of,
     this_device,
 )
-from mnas.latency.calibrate import FEWEST, NETWORKS
-from mnas.search.measured import MEASURED
-from mnas.search.timing import Preparation, Timing, checked, extreme_specs
-from mnas.search_space import NetworkSpec, SearchSpace
+from mnas.search.reporting import Reporter
+from mnas.search.ruler import Ruler, checked
+from mnas.search.timing import Preparation, Timing, extreme_specs
+from mnas.search_space import NetworkSpec
 from mnas.seeds import derive_seed
 
-# Points up to which a space is counted by listing it (chosen here: a few milliseconds).
-_SMALL_SPACE = 1000
+# From this much on, the reference's drift since the calibration is worth a word (chosen here).
+DRIFT_NOTED = 0.10
 
 
 def calibrated(preparation: Preparation) -> Timing:
-    """A predictor fitted to networks measured here now, or the one that the run already has."""
-    problem, run, reporter = preparation.problem, preparation.run, preparation.reporter
-    if preparation.history.calibration is None:
-        reporter.stage("calibrating: timing the reference, then members of the space, on this device")
-        reference = default_reference(problem.space)
-        reference_ms = _time_reference(preparation, reference)
-        calibration = calibrate(
-            problem.space,
-            problem.conditions,
-            networks=_calibration_networks(problem.space),
-            seed=preparation.seed,
-            on_progress=reporter.progress,
-            reference=reference,
-            reference_ms=reference_ms,
-        )
-        write_json(run.calibration, calibration.to_dict())
-        preparation.store.append(
-            "predictor", [{"file": run.calibration.name, "sha256": sha256_of(run.calibration)}]
-        )
-        preparation.store.commit()
-        for text in calibration.warnings:
-            reporter.warn(text)
+    """The device's predictor, from the run, from the cache, or fitted now; brought to the reference's present speed."""
+    problem, reporter = preparation.problem, preparation.reporter
+    event = preparation.history.calibration
+    if event is None:
+        calibration = device_calibration(problem.conditions, reporter, anew=problem.config.recalibrate)
+        event = _begin(preparation, calibration)
     else:
         calibration = _stored_calibration(preparation)
+    predictor = calibration.predictor.scaled(event["factor"])
     reporter.note(
-        f"{problem.space.name} takes {calibration.fastest_ms:.3g} to {calibration.slowest_ms:.3g} ms here "
+        f"{problem.space.name} takes {event['fastest_ms']:.3g} to {event['slowest_ms']:.3g} ms here "
         f"({problem.conditions.describe()}); predictor: {calibration.error.describe()}"
     )
+    range_ms = {name: event[name] for name in ("fastest_ms", "slowest_ms")}
+    made = {"reference_ms": event["reference_ms"], "made": calibration.made, "seconds": calibration.seconds}
     return Timing(
-        predict=checked(calibration.predictor, "calibrated"),
-        measured=True,
-        source=MEASURED,
-        fastest_ms=calibration.fastest_ms,
-        slowest_ms=calibration.slowest_ms,
-        reference=calibration.reference,
-        reference_ms=calibration.reference_ms,
-        calibration={
-            **calibration.error.to_dict(),
-            "fastest_ms": calibration.fastest_ms,
-            "slowest_ms": calibration.slowest_ms,
-            "reference_ms": calibration.reference_ms,
-            "seconds": calibration.seconds,
-        },
-        problem=problem,
+        Ruler(
+            problem.conditions,
+            default_reference(problem.space),
+            checked(predictor, "calibrated"),
+            reference_ms=event["reference_ms"],
+        ),
+        calibration={**calibration.error.to_dict(), **range_ms, **made},
+        **range_ms,
     )
 
 
-def _calibration_networks(space: SearchSpace) -> int:
-    """How many members to measure: the usual number, or all of a small space.
+def device_calibration(conditions: Conditions, reporter: Reporter, *, anew: bool = False) -> Calibration:
+    """This device's calibration under these conditions: the kept one, or one made and kept now.
+
+    Args:
+        conditions: threads, batch, precision, provider.
+        reporter: told which of these happened.
+        anew: makes a new one though there is one.
 
     Raises:
-        InputError: too few networks to fit a predictor to.
+        MeasurementError: the device is too noisy, or a measurement failed.
     """
-    if space.size > _SMALL_SPACE:
-        return NETWORKS
-    members = sum(1 for _ in space.enumerate())
-    if members < FEWEST:
-        raise InputError(
-            f"the space {space.name!r} has {members} networks, a predictor needs {FEWEST} to be fitted to. "
-            f"Time each of them instead: --latency measure"
+    path = calibration_path(this_device(), conditions)
+    if path.is_file() and not anew:
+        try:
+            calibration = read_calibration(path, this_device(), conditions)
+        except InputError as error:
+            reporter.warn(f"{error} Calibrating anew.")
+        else:
+            reporter.note(
+                f"this device was calibrated on {calibration.made} ({path}; --recalibrate measures anew)"
+            )
+            return calibration
+    reporter.stage("calibrating: timing sixty networks on this device, once")
+    calibration = calibrate(conditions, on_progress=reporter.progress)
+    for text in calibration.warnings:
+        reporter.warn(text)
+    try:
+        reporter.note(f"kept for later searches: {keep_calibration(calibration)}")
+    except RunDirectoryError as error:
+        reporter.warn(f"this calibration could not be kept for later searches: {error}")
+    return calibration
+
+
+def _begin(preparation: Preparation, calibration: Calibration) -> dict[str, Any]:
+    """What a search begins with, measured now and stored: the present speed of the device, the space's range."""
+    problem, run, reporter = preparation.problem, preparation.run, preparation.reporter
+    reporter.stage("timing the reference and the range of the space on this device")
+    reference = default_reference(problem.space)
+    reference_ms = _time_reference(preparation, reference)
+    factor = drift_since(calibration, reference, reference_ms, preparation.seed, reporter)
+    ends = dict(zip(("smallest", "largest"), extreme_specs(problem), strict=True))
+    found = measure_each(
+        ends,
+        reference=reference,
+        conditions=problem.conditions,
+        processes=1,
+        reference_ms=reference_ms,
+        seed=preparation.seed,
+    )
+    predictor = calibration.predictor.scaled(factor)
+    times = []
+    for name, spec in ends.items():
+        (estimate,), measured = predictor.predict([spec]), found[name]
+        times.append(measured.latency_ms)
+        if measured.status != "noisy" and not estimate.low_ms <= measured.latency_ms <= estimate.high_ms:
+            reporter.warn(
+                f"the {name} network of {problem.space.name} takes {measured.latency_ms:.3g} ms where the predictor "
+                f"says {estimate.low_ms:.3g} to {estimate.high_ms:.3g}. Finalists are measured in any case."
+            )
+    write_json(run.calibration, calibration.to_dict())
+    event = {
+        "file": run.calibration.name,
+        "sha256": sha256_of(run.calibration),
+        "factor": factor,
+        "fastest_ms": min(times),
+        "slowest_ms": max(times),
+        "reference_ms": reference_ms,
+    }
+    preparation.store.append("predictor", [event])
+    preparation.store.commit()
+    return event
+
+
+def drift_since(
+    calibration: Calibration, reference: NetworkSpec, reference_ms: float, seed: int, reporter: Reporter
+) -> float:
+    """How many times as long this device takes now as when it was calibrated.
+
+    Args:
+        calibration: of this device.
+        reference: a network just timed, `reference_ms`; where it is not the calibration's, that is timed now.
+        reference_ms: of the reference.
+        seed: of a measurement.
+        reporter: told of a drift worth a word.
+
+    Raises:
+        MeasurementError: a measurement failed.
+    """
+    now_ms = reference_ms
+    if reference != calibration.reference:
+        now_ms = reference_ms_of(
+            calibration.reference, conditions=calibration.conditions, processes=1, seed=seed
         )
-    return min(NETWORKS, members)
+    factor = now_ms / calibration.reference_ms
+    if abs(factor - 1) > DRIFT_NOTED:
+        reporter.note(
+            f"{calibration.reference_ms:.3g} ms for the reference then, {now_ms:.3g} ms now: predictions are "
+            f"brought to the present speed."
+        )
+    return factor
 
 
 def measuring(preparation: Preparation) -> Timing:
@@ -101,7 +173,8 @@ def measuring(preparation: Preparation) -> Timing:
     predict = checked(model, "measure")
     fastest, slowest = (estimate.ms for estimate in predict(extreme_specs(problem)))
     reporter.note(f"{problem.space.name} takes {fastest:.3g} to {slowest:.3g} ms here")
-    return Timing(predict, True, MEASURED, fastest, slowest, reference, reference_ms, None, problem)
+    ruler = Ruler(problem.conditions, reference, predict, reference_ms=reference_ms)
+    return Timing(ruler, fastest, slowest)
 
 
 def _time_reference(preparation: Preparation, reference: NetworkSpec) -> float:
@@ -120,8 +193,7 @@ def _stored_calibration(preparation: Preparation) -> Calibration:
     """The run's calibration, if it is the one that the store names and holds for this device.
 
     Raises:
-        RunDirectoryError: it was changed, or is missing.
-        SearchError: the run was calibrated on another device.
+        RunDirectoryError: it was changed, is missing, or the run was begun on another device.
     """
     path, event = preparation.run.calibration, preparation.history.calibration
     assert event is not None
@@ -130,13 +202,6 @@ def _stored_calibration(preparation: Preparation) -> Calibration:
             f"{path} is missing or was changed since the search wrote it. Restore it, or begin a new run with --out."
         )
     try:
-        calibration = Calibration.from_dict(read_json(path))
+        return read_calibration(path, this_device(), preparation.problem.conditions)
     except InputError as error:
-        raise RunDirectoryError(f"{path} cannot be used: {error}") from error
-    here, there = this_device(), calibration.device
-    if here.fingerprint != there.fingerprint:
-        raise SearchError(
-            f"this run was calibrated on another device ({there.describe()}), this is {here.describe()}. "
-            f"Resume it there, or begin a new search here."
-        )
-    return calibration
+        raise RunDirectoryError(f"{error} Resume the run where it was begun, or begin a new one.") from error

@@ -5,13 +5,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mnas.records import latency_fields
+from mnas.search.comparison import compared_networks, comparison_rows
 from mnas.search.finalists import Candidate, Measured, candidates, decide, select
 from mnas.search.history import History
-from mnas.search.measured import DeviceLatencies
+from mnas.search.measured import DeviceLatencies, DeviceLatency
 from mnas.search.problem import Problem
 from mnas.search.reporting import Reporter
 from mnas.search.timing import Timing
+from mnas.search_space import NetworkSpec
 from mnas.seeds import derive_seed
+
+# Fresh processes, since they differ by more than runs inside one, and seconds for all of them (chosen here: some
+# thirty rounds of a dozen networks of 7 ms in each).
+PROCESSES, BUDGET_S = 5, 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,8 @@ class Final:
         evidence: raw measurements as JSON, for the run directory.
         calibration: what is known of the predictor's error.
         warnings: what a person must know of the measurements.
+        comparison: published networks beside them, one object each; none where nothing was measured here.
+        reference_ms: what a ratio of 1 was in the last measurement; None where nothing was measured here.
     """
 
     status: Literal["done", "noisy", "no_feasible"]
@@ -35,6 +43,8 @@ class Final:
     evidence: list[Mapping[str, Any]]
     calibration: Mapping[str, Any] | None
     warnings: list[str]
+    comparison: list[dict[str, Any]]
+    reference_ms: float | None
 
 
 def judge_finalists(problem: Problem, timing: Timing, history: History, reporter: Reporter) -> Final:
@@ -50,13 +60,27 @@ def judge_finalists(problem: Problem, timing: Timing, history: History, reporter
     judged: list[tuple[Measured, dict[str, Any]]] = []
     evidence: list[Mapping[str, Any]] = []
     warnings: list[str] = []
+    comparison: list[dict[str, Any]] = []
+    reference_ms: float | None = None
     winner: Measured | None = None
+
+    def measure(group: Sequence[Candidate], number: int) -> list[tuple[Measured, dict[str, Any]]]:
+        """The group, with the published networks beside it the first time."""
+        nonlocal reference_ms
+        beside = {} if comparison else compared_networks(problem)
+        latencies = _measure(problem, timing, group, beside, number, reporter)
+        evidence.append(latencies.record)
+        warnings.extend(latencies.warnings)
+        reference_ms = latencies.reference_ms
+        found = latencies.by_name
+        rows = {name: {**found[name].fields, "status": found[name].status} for name in beside}
+        comparison.extend(comparison_rows(problem, rows))
+        return [(_measured(c, found[c.trial.key]), found[c.trial.key].fields) for c in group]
+
     for number, group in enumerate(rounds):
-        if kind == "latency" and timing.measured:
-            reporter.stage(f"measuring {len(group)} finalists in fresh processes")
-            found, latencies = _measure(problem, timing, group, number, reporter)
-            evidence.append(latencies.record)
-            warnings += latencies.warnings
+        if kind == "latency" and timing.ruler.measures:
+            reporter.stage(f"measuring {len(group)} finalists and published networks in fresh processes")
+            found = measure(group, number)
         else:
             found = [_by_estimate(candidate, timing, kind) for candidate in group]
         judged += found
@@ -67,44 +91,46 @@ def judge_finalists(problem: Problem, timing: Timing, history: History, reporter
     latency: Mapping[str, Any] = next((fields for measured, fields in judged if measured is winner), {})
     if winner is not None and kind == "madds":
         reporter.stage("measuring the winner, though nothing hangs on it")
-        (again,), latencies = _measure(problem, timing, [winner.candidate], 0, reporter)
-        latency = again[1]
-        evidence.append(latencies.record)
-        warnings += latencies.warnings
+        ((_, latency),) = measure([winner.candidate], 0)
     status: Literal["done", "noisy", "no_feasible"] = "done"
     if winner is None:
         status = "noisy" if any(measured.status == "noisy" for measured, _ in judged) else "no_feasible"
     for text in warnings:
         reporter.warn(text)
-    return Final(status, winner, latency, rows, evidence, timing.calibration, warnings)
+    return Final(
+        status, winner, latency, rows, evidence, timing.calibration, warnings, comparison, reference_ms
+    )
 
 
 def _by_estimate(candidate: Candidate, timing: Timing, kind: str) -> tuple[Measured, dict[str, Any]]:
     """Judged by what the search already knows: exact multiply-adds, or a plug-in's estimate for its device."""
     fields = {}
     if kind == "latency":
-        fields = latency_fields(candidate.cost, None, candidate.low, candidate.high, timing.source)
+        fields = latency_fields(candidate.cost, None, candidate.low, candidate.high, timing.ruler.source)
     return Measured(candidate, candidate.cost, candidate.high), fields
 
 
 def _measure(
-    problem: Problem, timing: Timing, group: Sequence[Candidate], number: int, reporter: Reporter
-) -> tuple[list[tuple[Measured, dict[str, Any]]], DeviceLatencies]:
-    """All finalists interleaved in five fresh processes."""
+    problem: Problem,
+    timing: Timing,
+    group: Sequence[Candidate],
+    beside: Mapping[str, NetworkSpec],
+    number: int,
+    reporter: Reporter,
+) -> DeviceLatencies:
+    """Finalists and the networks beside them, all interleaved in five fresh processes."""
     space = problem.space
-    found = timing.measure(
-        {c.trial.key: space.decode(space.from_key(c.trial.key)) for c in group},
-        processes=5,
-        budget_s=35.0,
+    return timing.ruler.measure(
+        {**{c.trial.key: space.decode(space.from_key(c.trial.key)) for c in group}, **beside},
+        processes=PROCESSES,
+        budget_s=BUDGET_S,
         seed=derive_seed(problem.config.seed, "finalists", number),
         reporter=reporter,
     )
-    judged = []
-    for candidate in group:
-        latency = found.by_name[candidate.trial.key]
-        measured = Measured(candidate, latency.ms, latency.upper_ms, latency.status)
-        judged.append((measured, latency.fields))
-    return judged, found
+
+
+def _measured(candidate: Candidate, latency: DeviceLatency) -> Measured:
+    return Measured(candidate, latency.ms, latency.upper_ms, latency.status)
 
 
 def _row(measured: Measured, latency: Mapping[str, Any], target: float) -> dict[str, Any]:

@@ -1,36 +1,47 @@
 """The winner grown by compound scaling, and written as files beside the baseline."""
 
 import os
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnas.errors import MeasurementError
 from mnas.files import write_json
-from mnas.latency import measure_each
 from mnas.records import latency_fields, network_fields
 from mnas.rundir import RunDirectory
-from mnas.scaling import AIM, Scaled, Verdict, fill_budget
-from mnas.search.measured import DeviceLatency
+from mnas.scaling import PUBLISHED, SHORTFALL, Judge, Scaled, Verdict, fill_budget
 from mnas.search.problem import Problem
 from mnas.search.reporting import Reporter
-from mnas.search.timing import Timing
-from mnas.search_space import NetworkSpec, network_cost
+from mnas.search.ruler import Ruler, madds_of
+from mnas.search_space import Coefficients, NetworkSpec, network_cost
 from mnas.seeds import derive_seed
 
 NO_ACCURACY = "no accuracy model covers a scaled network; train it to know"
 # The share of the machine's memory that measuring a network may take (chosen here).
 MEMORY_SHARE = 0.5
-# Seconds for a network in bisection (one process) and in the verdict (three processes together); chosen here.
-QUICK_S, CAREFUL_S = 1.5, 12.0
+# Seconds of measuring: for one network that guides the search (one process), and for those judged with care (three
+# processes together); chosen here.
+QUICK_S, CAREFUL_S = 2.0, 10.0
 
 Fields = Mapping[str, Any]
 
 
 def grow(
-    run: RunDirectory, problem: Problem, timing: Timing, base: NetworkSpec, reporter: Reporter
+    run: RunDirectory,
+    problem: Problem,
+    ruler: Ruler,
+    base: NetworkSpec,
+    base_cost: float,
+    reporter: Reporter,
 ) -> dict[str, Any]:
     """Writes `scaled.json` and `scaled.onnx`: the base grown until it fills the target.
+
+    Args:
+        run: where to.
+        problem: whose target is to be filled.
+        ruler: how latency is known.
+        base: the winner of the search.
+        base_cost: its cost as judged, in the unit of the target.
+        reporter: told of progress.
 
     Returns:
         The `scaled` object of the result.
@@ -43,20 +54,69 @@ def grow(
 
     target = problem.config.target_value
     reporter.stage("growing the baseline to fill the target")
-    scaled = fill_budget(
-        base,
-        target,
-        quick=cache(_quick(problem, timing, reporter)),
-        careful=_careful(problem, timing, reporter),
-        memory=_memory(),
-        aim=AIM if problem.config.target_kind == "latency" else 1.0,
-    )
-    latency = dict(scaled.verdict.evidence)
     if problem.config.target_kind == "madds":
-        latency = _measure(problem, timing, scaled.spec, reporter).fields
+        scaled = fill_madds(base, target)
+        latency = _measure_one(ruler, scaled.spec, problem.config.seed, reporter)
+    else:
+        scaled = fill_latency(base, target, base_cost, ruler, problem.config.seed, reporter)
+        latency = scaled.verdict.evidence
+    if scaled.verdict.cost < (1 - SHORTFALL) * target:
+        reporter.warn(
+            f"the scaled network fills only {scaled.verdict.cost / target:.0%} of the target: no step of depth, width "
+            f"and resolution judged came nearer to it from below."
+        )
     write_json(run.scaled, scaled.spec.to_dict())
     exported = export_onnx(scaled.spec, run.scaled_onnx, seed=problem.config.seed)
     return {**scaled_fields(scaled), **latency, "weights": exported.weights}
+
+
+def fill_madds(base: NetworkSpec, target: float, coefficients: Coefficients = PUBLISHED) -> Scaled[Fields]:
+    """The base grown to a number of multiply-adds; raises as `fill_budget`."""
+
+    def counted(specs: Sequence[NetworkSpec], careful: bool) -> list[Verdict[Fields]]:
+        return [Verdict(madds, madds, {}) for madds in map(madds_of, specs)]
+
+    return fill_budget(
+        base,
+        target,
+        base_cost=madds_of(base),
+        estimate=madds_of,
+        judge=counted,
+        coefficients=coefficients,
+        memory=_memory(),
+        exact=True,
+    )
+
+
+def fill_latency(
+    base: NetworkSpec,
+    target_ms: float,
+    base_ms: float,
+    ruler: Ruler,
+    seed: int,
+    reporter: Reporter,
+    coefficients: Coefficients = PUBLISHED,
+) -> Scaled[Fields]:
+    """The base grown to a latency, as measured on this device or as a plug-in says; raises as `fill_budget`.
+
+    Args:
+        base: takes `base_ms`.
+        target_ms: to be filled.
+        base_ms: of the base.
+        ruler: how latency is known.
+        seed: of measurements.
+        reporter: told of progress.
+        coefficients: alpha, beta, gamma.
+    """
+    return fill_budget(
+        base,
+        target_ms,
+        base_cost=base_ms,
+        estimate=ruler.estimate,
+        judge=_measuring(ruler, seed, reporter) if ruler.measures else _asking(ruler),
+        coefficients=coefficients,
+        memory=_memory(),
+    )
 
 
 def scaled_fields(scaled: Scaled[Any]) -> dict[str, Any]:
@@ -72,70 +132,55 @@ def scaled_fields(scaled: Scaled[Any]) -> dict[str, Any]:
     }
 
 
-def _quick(problem: Problem, timing: Timing, reporter: Reporter) -> Callable[[NetworkSpec], float]:
-    """Multiply-adds, a plug-in's estimate, or one short measurement in one process."""
-    if problem.config.target_kind == "madds":
-        return lambda spec: float(network_cost(spec).madds)
-    if not timing.measured:
-        return lambda spec: timing.predict([spec])[0].ms
+def _asking(ruler: Ruler) -> Judge[Fields]:
+    """A plug-in's estimates with their intervals."""
+    predict = ruler.predict
+    assert predict is not None
 
-    def measured(spec: NetworkSpec) -> float:
-        name = f"{spec.resolution} pixels, {network_cost(spec).params / 1e6:.1f}M parameters"
-        result = measure_each(
-            {name: spec},
-            reference=timing.reference,
-            conditions=problem.conditions,
-            processes=1,
-            reference_ms=timing.reference_ms,
-            budget_s=QUICK_S,
-            seed=derive_seed(problem.config.seed, "grow"),
+    def judge(specs: Sequence[NetworkSpec], careful: bool) -> list[Verdict[Fields]]:
+        return [
+            Verdict(e.ms, e.high_ms, latency_fields(e.ms, None, e.low_ms, e.high_ms, ruler.source))
+            for e in predict(specs)
+        ]
+
+    return judge
+
+
+def _measuring(ruler: Ruler, seed: int, reporter: Reporter) -> Judge[Fields]:
+    """Networks interleaved in three fresh processes, or quickly in one."""
+
+    def judge(specs: Sequence[NetworkSpec], careful: bool) -> list[Verdict[Fields]]:
+        names = {_name(spec): spec for spec in specs}
+        found = ruler.measure(
+            names,
+            processes=3 if careful else 1,
+            budget_s=CAREFUL_S if careful else QUICK_S,
+            seed=derive_seed(seed, "grow", *names),
+            reporter=reporter,
+            time_reference=False,
         )
-        reporter.note(f"{name}: {result[name].latency_ms:.1f} ms")
-        return result[name].latency_ms
+        verdicts: list[Verdict[Fields]] = []
+        for name, latency in found.by_name.items():
+            reporter.note(f"{name}: {latency.ms:.1f} ms, at most {latency.upper_ms:.1f}")
+            if careful and latency.status == "noisy":
+                raise MeasurementError(
+                    f"the machine was too noisy to say what the scaled network takes at {name}. End other work on it "
+                    f"and go on."
+                )
+            verdicts.append(Verdict(latency.ms, latency.upper_ms, latency.fields))
+        return verdicts
 
-    return measured
-
-
-def _careful(
-    problem: Problem, timing: Timing, reporter: Reporter
-) -> Callable[[NetworkSpec], Verdict[Fields]]:
-    """Exact multiply-adds, a plug-in's estimate with its interval, or three fresh processes."""
-
-    def counted(spec: NetworkSpec) -> Verdict[Fields]:
-        madds = float(network_cost(spec).madds)
-        return Verdict(madds, madds, {})
-
-    def estimated(spec: NetworkSpec) -> Verdict[Fields]:
-        (estimate,) = timing.predict([spec])
-        fields = latency_fields(estimate.ms, None, estimate.low_ms, estimate.high_ms, timing.source)
-        return Verdict(estimate.ms, estimate.high_ms, fields)
-
-    def measured(spec: NetworkSpec) -> Verdict[Fields]:
-        latency = _measure(problem, timing, spec, reporter)
-        if latency.status == "noisy":
-            raise MeasurementError(
-                f"the machine was too noisy to say what the scaled network takes at {spec.resolution} pixels. "
-                f"End other work on it and go on."
-            )
-        return Verdict(latency.ms, latency.upper_ms, latency.fields)
-
-    if problem.config.target_kind == "madds":
-        return counted
-    return measured if timing.measured else estimated
+    return judge
 
 
-def _measure(problem: Problem, timing: Timing, spec: NetworkSpec, reporter: Reporter) -> DeviceLatency:
-    name = f"{spec.resolution} pixels"
-    found = timing.measure(
-        {name: spec},
-        processes=3,
-        budget_s=CAREFUL_S,
-        seed=derive_seed(problem.config.seed, "scaled", spec.resolution),
-        reporter=reporter,
-    )
-    latency = found.by_name[name]
-    reporter.note(f"{name}: {latency.ms:.1f} ms, at most {latency.upper_ms:.1f}")
-    return latency
+def _name(spec: NetworkSpec) -> str:
+    cost = network_cost(spec)
+    return f"{spec.resolution} pixels, {cost.params:,} parameters, {cost.madds:,} MAdds"
+
+
+def _measure_one(ruler: Ruler, spec: NetworkSpec, seed: int, reporter: Reporter) -> Fields:
+    (verdict,) = _measuring(ruler, seed, reporter)([spec], True)
+    return verdict.evidence
 
 
 def _memory() -> int | None:

@@ -56,8 +56,8 @@ def make_problem(config: SearchConfig) -> Problem:
         SearchError: a factory or the accuracy model raised.
     """
     conditions = Conditions(threads=config.threads, batch=config.batch)
-    data = _data(config)
-    space = _space(config, data)
+    data = make_data(config)
+    space = make_space(config, data)
     problem = Problem(
         config=config,
         space=space,
@@ -88,7 +88,8 @@ def flags_needed(config: SearchConfig) -> str:
     return "".join(f" --{kind} {name}" for kind, name in kinds if name and is_reference(name))
 
 
-def _data(config: SearchConfig) -> "ImageData | None":
+def make_data(config: SearchConfig) -> "ImageData | None":
+    """The data of a configuration, None without; raises InputError where it cannot be read."""
     if config.data is None:
         return None
     from mnas.data import load_data
@@ -96,7 +97,13 @@ def _data(config: SearchConfig) -> "ImageData | None":
     return load_data(config.data)
 
 
-def _space(config: SearchConfig, data: "ImageData | None") -> SearchSpace:
+def make_space(config: SearchConfig, data: "ImageData | None") -> SearchSpace:
+    """The space of a configuration, in the shape of its data where it has any.
+
+    Raises:
+        InputError: it cannot be loaded, or is no space.
+        SearchError: its factory raised.
+    """
     if data is None:
         resolution, classes = config.resolution or DEFAULT_RESOLUTION, config.classes or DEFAULT_CLASSES
     else:

@@ -145,7 +145,8 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
             baseline = write_baseline(run, problem, final)
             if timing.budget < problem.config.target_value:
                 base = problem.space.decode(problem.space.from_key(baseline["architecture"]))
-                scaled = grow(run, problem, timing, base, reporter)
+                ruler = replace(timing.ruler, reference_ms=final.reference_ms or timing.ruler.reference_ms)
+                scaled = grow(run, problem, ruler, base, final.winner.cost, reporter)
         seconds = before + time.monotonic() - started
         result = _result(run, problem, final.status, history, seconds, baseline, scaled, final)
         write_json(run.result, result)
@@ -196,6 +197,7 @@ def _result(
         infeasible=counts["infeasible"],
         conditions=problem.conditions.describe(),
         finalists=[] if final is None else final.rows,
+        comparison=[] if final is None else final.comparison,
         calibration=None if final is None else final.calibration,
         warnings=[] if final is None else final.warnings,
     )

@@ -1,9 +1,9 @@
-"""What other commands ask of a stored run: its status, its baseline as a file."""
+"""What other commands ask of a stored run: its status, its networks as files."""
 
 from pathlib import Path
 from typing import Any
 
-from mnas.errors import RunDirectoryError
+from mnas.errors import RunDirectoryError, UnknownNameError
 from mnas.files import read_json
 from mnas.rundir import RunDirectory
 from mnas.search.history import History
@@ -39,31 +39,82 @@ def run_status(path: Path) -> dict[str, Any]:
     }
 
 
-def export_run(path: Path, out: Path | None) -> dict[str, Any]:
-    """Writes the baseline of a run as ONNX, with its trained weights where it has any.
+def export_run(path: Path, form: str, out: Path | None, network: str = "baseline") -> dict[str, Any]:
+    """Writes a network of a run in one of the formats; the baseline has its trained weights where the run has any.
+
+    Args:
+        path: the run; nothing in it is run as code.
+        form: a format of `mnas.export`.
+        out: the file; None is RUN/<network> with the suffix of the format, beside the network's own JSON. Where
+            weights are written and were never trained, their file is called <network>-untrained.safetensors.
+        network: `baseline`, `scaled`, or the name of a member in RUN/family.
 
     Raises:
-        RunDirectoryError: not a run, or one without a baseline.
-        SearchError: ONNX Runtime and torch disagree.
+        RunDirectoryError: not a run, one without a baseline, or a file that would replace one of the run's own.
+        UnknownNameError: no such format, or no network of that name in the run.
+        InputError: the format cannot hold the network.
+        SearchError: what was written differs from the torch module.
     """
     run = RunDirectory.open(path)
+    source = _network_file(run, network)
+    from mnas.export import export_network, file_names, target_files
+
+    spec = NetworkSpec.from_dict(read_json(source))
+    weights, about = _trained_weights(run) if source == run.baseline else (None, None)
+    trained = weights is not None
+    default = source.with_name(file_names(source.stem, form, trained=trained)[0])
+    target = out.absolute() if out is not None else default
+    own = {(run.weights, "safetensors"), (run.weights, "weights")} if trained else set()
+    _spare(run, target_files(target, form, trained=trained), form, {(source, "json"), *own})
+    seed = stored_config(run).seed
+    exported = export_network(spec, target, form, weights=weights, about=about, seed=seed)
+    return {
+        "path": str(exported.path),
+        "format": exported.format,
+        "weights": exported.weights,
+        "error": exported.error,
+        "files": [str(file) for file in exported.files],
+    }
+
+
+def _network_file(run: RunDirectory, network: str) -> Path:
+    """The JSON of a network of the run."""
     if not run.baseline.is_file():
         raise RunDirectoryError(
             f"{run.path} has no baseline yet; finish the search first: {resume_command(run, stored_config(run))}"
         )
-    from mnas.export import export_onnx
-
-    spec = NetworkSpec.from_dict(read_json(run.baseline))
-    weights = about = None
-    if run.weights.is_file():
-        from mnas.weights import load_metadata, load_weights
-
-        weights, about = load_weights(run.weights), load_metadata(run.weights)
-    target = out.absolute() if out is not None else run.onnx
-    exported = export_onnx(spec, target, weights=weights, about=about, seed=stored_config(run).seed)
-    return {
-        "path": str(exported.path),
-        "format": "onnx",
-        "weights": exported.weights,
-        "error": exported.error,
+    known: dict[str, Path] = {
+        "baseline": run.baseline,
+        **({"scaled": run.scaled} if run.scaled.is_file() else {}),
     }
+    known |= {
+        file.stem: file for file in sorted((run.path / "family").glob("*.json")) if file.stem not in known
+    }
+    if network not in known:
+        raise UnknownNameError("network", network, known, hint=f"These are the networks of {run.path}.")
+    return known[network]
+
+
+def _spare(run: RunDirectory, targets: tuple[Path, ...], form: str, own: set[tuple[Path, str]]) -> None:
+    """Refuses to replace a file of the run by something else; `own` are file and content that belong together."""
+    kept = {run.config, run.environment, run.trials, run.calibration, run.finalists, run.result, run.weights}
+    kept |= {run.baseline, run.scaled, run.path / "family.json", *(run.path / "family").glob("*.json")}
+    for target, content in zip(targets, (form, "weights"), strict=False):
+        for file in kept:
+            if target.resolve() == file.resolve() and (file, content) not in own:
+                raise RunDirectoryError(
+                    f"{target} belongs to the run and is not replaced by another file; give another name with --out."
+                )
+
+
+def _trained_weights(run: RunDirectory) -> tuple[dict[str, Any] | None, dict[str, str] | None]:
+    """The weights of the baseline and the texts with them; None where it was not trained.
+
+    The file says itself that it was trained: an export of initial weights does not.
+    """
+    if not run.weights.is_file():
+        return None, None
+    from mnas.weights import load_metadata, load_weights
+
+    about = load_metadata(run.weights)
+    return (load_weights(run.weights), about) if "trained" in about else (None, None)

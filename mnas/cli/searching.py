@@ -1,36 +1,16 @@
-"""The command line. Its top imports typer and the errors alone, so that `mnas --help` is quick."""
+"""Searching: `search`, `resume`, `status`, `best`."""
 
-import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from mnas.errors import MnasError, UnknownNameError
+from mnas.cli.common import Debug, Json, Run, app, print_result
+from mnas.errors import MnasError
 
 INTERRUPTED = 130
-# The root of typer's usage errors. Newer typers carry a click of their own, so it is found, not imported.
-_ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
-
-app = typer.Typer(
-    name="mnas",
-    help="Finds the most accurate convolutional network that meets a latency budget on your own device.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-zoo = typer.Typer(
-    help="Published networks: list, show, measure.", no_args_is_help=True, rich_markup_mode=None
-)
-app.add_typer(zoo, name="zoo")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 Own = "A name, or your own package.module:factory."
 SpaceFlag = Annotated[str | None, typer.Option("--space", help=f"mbconv or mnasnet. {Own} [default: mbconv]")]
 ControllerFlag = Annotated[
@@ -52,23 +32,6 @@ AccuracyFlag = Annotated[
         f"or proxy with --data. {Own} [default: imagenet-surrogate; proxy with --data]",
     ),
 ]
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        from mnas import __version__
-
-        print(f"mnas {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    pass
 
 
 @app.command()
@@ -116,6 +79,10 @@ def search(
         int | None, typer.Option(help="Of proxy training for each candidate, with --data.")
     ] = None,
     latency: LatencyFlag = None,
+    recalibrate: Annotated[
+        bool | None,
+        typer.Option("--recalibrate", help="Measure this device anew instead of using its kept calibration."),
+    ] = None,
     accuracy: AccuracyFlag = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the measured network. [default: 1]")] = None,
     batch: Annotated[
@@ -177,123 +144,49 @@ def status(run: Run, as_json: Json = False, debug: Debug = False) -> None:
     from mnas.summary import status_summary
 
     state = run_status(run)
-    _print(state, status_summary(state), as_json)
+    print_result(state, status_summary(state), as_json)
 
 
 @app.command()
-def export(
+def best(
     run: Run,
-    form: Annotated[str, typer.Option("--format", help="onnx.")] = "onnx",
-    out: Annotated[Path | None, typer.Option(help="The file. [default: RUN/baseline.onnx]")] = None,
+    target_latency: Annotated[
+        str | None, typer.Option("--target-latency", help="Another budget with its unit: 50ms.")
+    ] = None,
+    target_madds: Annotated[
+        str | None,
+        typer.Option("--target-madds", "--target-flops", help="A multiply-add budget instead: 400M."),
+    ] = None,
+    space: SpaceFlag = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the network's specification to this JSON file.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Writes the baseline of a run as a model that runs without mnas, checked against torch."""
-    if form != "onnx":
-        raise UnknownNameError("format", form, ["onnx"])
-    from mnas.search import export_run
+    """Finds the best stored trial for another target; nothing is evaluated or measured again."""
+    from mnas.search import best_trial
+    from mnas.summary import best_summary
 
-    exported = export_run(run, out)
-    text = (
-        f"{exported['path']}: {exported['weights']}; ONNX Runtime and torch agree to "
-        f"{exported['error']:.1e} standard deviations of the logits."
-    )
-    _print(exported, text, as_json)
-
-
-@zoo.command("list")
-def zoo_list(as_json: Json = False, debug: Debug = False) -> None:
-    """Lists the published networks with their parameters, multiply-adds and activations."""
-    from mnas.records import network_fields
-    from mnas.summary import zoo_table
-    from mnas.zoo import ZOO
-
-    rows = [{"name": name, **network_fields(spec)} for name, spec in ZOO.items()]
-    _print({"networks": rows}, zoo_table(rows), as_json)
-
-
-@zoo.command("show")
-def zoo_show(
-    name: Annotated[str, typer.Argument(help="A published network, see `mnas zoo list`.")],
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Shows one published network: its counts and blocks."""
-    from mnas.records import network_fields
-    from mnas.summary import zoo_table
-    from mnas.zoo import published
-
-    fields = {"name": name, **network_fields(published(name))}
-    _print(fields, "\n".join([zoo_table([fields]), "", *(fields["block_strings"] or [])]), as_json)
-
-
-@zoo.command("measure")
-def zoo_measure(
-    names: Annotated[list[str] | None, typer.Argument(help="Published networks. [default: all]")] = None,
-    threads: Annotated[int, typer.Option(help="Threads of the network.")] = 1,
-    batch: Annotated[int, typer.Option(help="Images per run.")] = 1,
-    resolution: Annotated[int | None, typer.Option(help="In pixels. [default: each paper's]")] = None,
-    seed: Annotated[int, typer.Option(help="Of the order and the intervals.")] = 0,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Measures published networks on this device, all interleaved in fresh processes."""
-    from mnas.console import ConsoleReporter
-    from mnas.summary import zoo_table
-    from mnas.zoobench import measure_zoo
-
-    with ConsoleReporter() as reporter:
-        result = measure_zoo(names, threads, batch, resolution, seed, reporter)
-    _print(result, f"{zoo_table(result['networks'])}\n\n{result['conditions']}", as_json)
+    found = best_trial(run, target_latency, target_madds, space, out)
+    print_result(found, best_summary(found), as_json)
 
 
 def _end_search(result: Mapping[str, Any], as_json: bool) -> None:
     from mnas.summary import search_summary
 
-    _print(result, search_summary(result), as_json)
+    result = {**result, "report": _report(Path(result["run"]))}
+    print_result(result, search_summary(result), as_json)
     if result["status"] != "done":
         raise typer.Exit(INTERRUPTED if result["status"] == "interrupted" else 1)
 
 
-def _print(data: Mapping[str, Any], text: str, as_json: bool) -> None:
-    print(json.dumps(data, allow_nan=False) if as_json else text)
+def _report(run: Path) -> str | None:
+    """Writes the report; what keeps it from being written is said, and does not undo the search."""
+    from mnas.report import write_report
 
-
-def run() -> NoReturn:
-    """Runs the command line and ends the process with its exit code."""
-    arguments = sys.argv[1:]
     try:
-        code = app(arguments, prog_name="mnas", standalone_mode=False)
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except typer.Abort:
-        code = INTERRUPTED
-    except Exception as error:
-        code = _explain(error, arguments)
-    _end(code if isinstance(code, int) else 0)
-
-
-def _explain(error: Exception, arguments: list[str]) -> int:
-    """One readable message on standard error; the exit code."""
-    if isinstance(error, _ClickException):  # a usage error shows itself, with the usage line
-        error.show()
-        message, code = error.format_message(), 2
-    elif isinstance(error, MnasError):
-        if "--debug" in arguments:
-            raise error
-        message, code = " ".join([str(error), *getattr(error, "__notes__", [])]), error.exit_code
-        print(f"error: {message}", file=sys.stderr)
-    else:
-        raise error
-    if "--json" in arguments:
-        print(json.dumps({"error": message, "exit_code": code}))
-    return code
-
-
-def _end(code: int) -> NoReturn:
-    """Flushes and exits; a closed pipe behind us (`| head`) is not an error."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+        return str(write_report(run))
+    except MnasError as error:
+        print(f"  warning: no report was written: {error} Again with: mnas report {run}", file=sys.stderr)
+        return None

@@ -1,0 +1,97 @@
+"""The architecture definition that timm's EfficientNet builder takes, as JSON."""
+
+import json
+from importlib.util import find_spec
+from math import prod
+
+from mnas.errors import InputError
+from mnas.export.subject import Subject
+from mnas.search_space import NetworkSpec, decode_stage, encode_stage
+from mnas.search_space.blocks import Layer, segments
+
+_USAGE = """\
+import json
+from functools import partial
+from safetensors.torch import load_file
+from timm.layers import get_act_layer
+from timm.models._efficientnet_builder import decode_arch_def
+from timm.models.efficientnet import EfficientNet
+from torch.nn import BatchNorm2d
+arch = json.load(open({source}))
+model = EfficientNet(
+    decode_arch_def(arch["arch_def"]),
+    act_layer=get_act_layer(arch["act_layer"]),
+    norm_layer=partial(BatchNorm2d, **arch["norm"]),
+    round_chs_fn=int,
+    **arch["model"],
+)
+model.load_state_dict(load_file({weights}))
+model.eval()
+"""
+
+
+def timm_json(subject: Subject, source: str, weights: str) -> bytes:
+    """The file; `usage` in it is the code that builds the network from it and loads the file `weights`."""
+    spec, style = subject.spec, subject.spec.style
+    data = {
+        "usage": _USAGE.format(source=json.dumps(source), weights=json.dumps(weights)).splitlines(),
+        "arch_def": [[encode_stage(stage)] for stage in spec.stages],
+        "act_layer": style.activation,
+        "norm": {"eps": style.norm_eps, "momentum": style.norm_momentum},
+        "model": {
+            "num_classes": spec.num_classes,
+            "num_features": spec.head_channels,
+            "in_chans": spec.in_channels,
+            "stem_size": spec.stem_channels,
+            # timm turns strides beyond this product into dilation
+            "output_stride": 2 * prod(stage.stride for stage in spec.stages),
+            "pad_type": "same" if style.padding == "same" else "",
+            "drop_rate": spec.dropout,
+            "drop_path_rate": spec.drop_path,
+        },
+        "input_size": [spec.in_channels, spec.resolution, spec.resolution],
+        "about": {name: text for name, text in subject.metadata.items() if name != "network"},
+        "network": spec.to_dict(),
+    }
+    return (json.dumps(data, indent=2, allow_nan=False) + "\n").encode()
+
+
+def refuse_timm(spec: NetworkSpec) -> None:
+    """Names everything about the network that timm's builder cannot hold.
+
+    Raises:
+        InputError: there is something, or timm is not installed, which the check needs.
+
+    Reference: timm/models/_efficientnet_builder.py and _efficientnet_blocks.py.
+    """
+    problems = []
+    for number, (stage, segment) in enumerate(zip(spec.stages, segments(spec)[1:-1], strict=True), 1):
+        try:
+            said = decode_stage(encode_stage(stage))
+        except InputError as error:
+            problems.append(f"stage {number}: {str(error).split(';')[0]}")
+            continue
+        if said != stage:
+            problems.append(
+                f"stage {number}: se_ratio {stage.se_ratio!r} has more digits than its block string {said.se_ratio!r}"
+            )
+        for channels in dict.fromkeys((segment.in_shape[0], stage.out_channels)[: stage.repeats]):
+            inner = channels * stage.expansion
+            ours = Layer(stage, (channels, 1, 1), 1, spec.style).se_channels
+            theirs = round(inner * (stage.se_ratio / stage.expansion))
+            if stage.op == "mbconv" and inner % 8:
+                problems.append(f"stage {number}: timm rounds {inner} expanded channels to a multiple of 8")
+            if ours != theirs:
+                problems.append(
+                    f"stage {number}: squeeze-and-excitation of {channels} channels with {ours} inside, where timm "
+                    f"has {theirs}"
+                )
+    if problems:
+        raise InputError(
+            f"timm's builder cannot hold this network: {'; '.join(problems)}. Formats that can: python, pt2, onnx."
+        )
+    if find_spec("timm") is None:
+        raise InputError(
+            "the format timm is checked by having timm build the network, and timm is not installed: "
+            "pip install 'mnas[timm]'"
+        )

@@ -1,0 +1,340 @@
+"""A network grown into a family: by phi, to latencies or multiply-adds, or by the released coefficients."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mnas.errors import InputError, RunDirectoryError
+from mnas.files import make_folder, read_json, write_json
+from mnas.latency import (
+    Conditions,
+    calibration_path,
+    measure_each,
+    read_calibration,
+    reference_for,
+    reference_ms_of,
+    this_device,
+)
+from mnas.protocols import LatencyModel
+from mnas.records import latency_fields, network_fields
+from mnas.registry import BUILTIN, is_reference, make
+from mnas.rundir import RunDirectory
+from mnas.scaling import PUBLISHED, Scaled
+from mnas.search.device_timing import drift_since
+from mnas.search.grow import NO_ACCURACY, fill_latency, fill_madds
+from mnas.search.measured import MEASURED
+from mnas.search.reporting import Reporter
+from mnas.search.ruler import Ruler, checked
+from mnas.search.run import stored_config
+from mnas.search_space import Coefficients, NetworkSpec, compound_scale, released
+from mnas.search_space.scaling import RELEASED
+from mnas.seeds import derive_seed
+from mnas.units import parse_count, parse_latency_ms
+from mnas.zoo import ZOO, published
+
+# Members when nothing says which (chosen here: each costs about twice the one before).
+PHIS = (1.0, 2.0, 3.0)
+# Pixels of the baseline that the released table begins with: efficientnet_builder.py.
+RELEASED_FROM = 224
+# Seconds of measuring for a member in each of three processes (chosen here).
+BUDGET_S = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How a family is grown: one of the four ways; by `PHIS` where none is given.
+
+    Args:
+        phis: compound coefficients.
+        latencies: texts with units, `20ms`.
+        madds: texts with units, `1G`.
+        by_table: EfficientNet's released coefficients, B0 to B7.
+        coefficients: alpha, beta, gamma.
+
+    Raises:
+        InputError: more than one way, or a text that is no quantity.
+    """
+
+    phis: tuple[float, ...] = ()
+    latencies: tuple[str, ...] = ()
+    madds: tuple[str, ...] = ()
+    by_table: bool = False
+    coefficients: Coefficients = PUBLISHED
+
+    def __post_init__(self) -> None:
+        ways = (self.phis, self.latencies, self.madds, self.by_table)
+        if sum(map(bool, ways)) > 1:
+            raise InputError("give one of --phi, --to, --to-madds and --released.")
+        for text in self.latencies:
+            parse_latency_ms(text, what="--to")
+        for text in self.madds:
+            parse_count(text, what="--to-madds")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is grown: a network, what it is called, and the run that it comes from; None is none."""
+
+    spec: NetworkSpec
+    name: str
+    run: RunDirectory | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One network of a family: phi (None by the table), depth and width coefficients, and its latency if known."""
+
+    name: str
+    spec: NetworkSpec
+    phi: float | None
+    depth: float
+    width: float
+    latency: dict[str, Any]
+
+
+def find_source(what: str) -> Source:
+    """A run directory's baseline, a network's JSON file, or a published network.
+
+    Raises:
+        RunDirectoryError: a run without a baseline, or a file that cannot be read.
+        InputError: none of these.
+    """
+    path = Path(what)
+    if path.is_dir():
+        run = RunDirectory.open(path)
+        if not run.baseline.is_file():
+            raise RunDirectoryError(
+                f"{run.path} has no baseline yet; finish its search first: mnas status {what}"
+            )
+        return Source(NetworkSpec.from_dict(read_json(run.baseline)), str(run.path), run)
+    if path.is_file():
+        return Source(NetworkSpec.from_dict(read_json(path)), what)
+    if what in ZOO:
+        return Source(published(what), what)
+    raise InputError(
+        f"{what!r} is neither a run directory, nor a network's JSON file, nor one of the published networks "
+        f"({', '.join(ZOO)})."
+    )
+
+
+def run_conditions(source: Source, threads: int | None, batch: int | None) -> Conditions:
+    """What was asked for, else the run's own conditions, else one thread and one image.
+
+    Raises:
+        InputError: conditions that this device does not offer.
+    """
+    config = None if source.run is None else stored_config(source.run)
+    return Conditions(
+        threads=threads or (1 if config is None else config.threads),
+        batch=batch or (1 if config is None else config.batch),
+    )
+
+
+def scale_family(
+    source: Source,
+    growth: Growth,
+    *,
+    measured: bool,
+    conditions: Conditions,
+    latency: str | None,
+    out: Path | None,
+    seed: int,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Grows the family and writes each member as JSON and ONNX.
+
+    Args:
+        source: what to grow; the first member.
+        growth: how.
+        measured: whether members are measured; those grown to a latency are in any case.
+        conditions: threads and batch of a measurement.
+        latency: a plug-in's name, whose word then stands for a measurement; None measures on this device.
+        out: folder for the files; None is the run's own, or no files where there is no run.
+        seed: of measurements and initial weights.
+        reporter: told of progress.
+
+    Returns:
+        `source`, `coefficients`, `conditions`, and `members`: one object each, the source first. It is kept as
+        `family.json`.
+
+    Raises:
+        InputError: a target that the source exceeds already, or coefficients that do not apply.
+        SearchError: a target that cannot be reached.
+        MeasurementError: a measurement failed.
+    """
+    _check(source, growth, latency)
+    ruler = None
+    if measured or growth.latencies:
+        ruler = _ruler(source.spec, conditions, latency, seed, reporter)
+    first = Member("base", source.spec, 0.0, 1.0, 1.0, {})
+    if ruler is not None:
+        (first,) = _timed([first], ruler, seed, reporter)
+    members = [first, *_grown(first, growth, ruler, seed, reporter)]
+    if ruler is not None:
+        members = _timed(members, ruler, seed, reporter)
+    family: dict[str, Any] = {
+        "source": source.name,
+        "coefficients": None
+        if growth.by_table
+        else {name: getattr(growth.coefficients, name) for name in ("alpha", "beta", "gamma")},
+        "conditions": conditions.describe(),
+        "members": [_fields(member) for member in members],
+    }
+    if out is not None or source.run is not None:
+        _write(family, members, source.run, out, seed, reporter)
+    return family
+
+
+def _check(source: Source, growth: Growth, latency: str | None) -> None:
+    """Refuses what cannot be meant.
+
+    Raises:
+        InputError: a run whose latency is a plug-in's without it, or the released table for another resolution.
+    """
+    if source.run is not None and latency is None:
+        stored = stored_config(source.run).latency
+        if is_reference(stored):
+            raise InputError(
+                f"this run's latencies are those of {stored!r}, which is loaded only when you name it again: "
+                f"mnas scale {source.run.path} --latency {stored}. Or measure on this device: --latency measure"
+            )
+    if growth.by_table and source.spec.resolution != RELEASED_FROM:
+        raise InputError(
+            f"the released coefficients are for a baseline at {RELEASED_FROM} pixels; this one is at "
+            f"{source.spec.resolution}. Use --phi or --to."
+        )
+
+
+def _ruler(
+    spec: NetworkSpec, conditions: Conditions, latency: str | None, seed: int, reporter: Reporter
+) -> Ruler:
+    """A plug-in's, or this device's; that is guided by its calibration where one is kept."""
+    reference = reference_for(spec)
+    if latency is not None and latency not in BUILTIN["latency"]:
+        model: LatencyModel = make("latency", latency, {"conditions": conditions, "seed": seed}, "predict")
+        return Ruler(conditions, reference, checked(model, latency), plugin=latency)
+    reporter.stage("timing the reference on this device")
+    reference_ms = reference_ms_of(
+        reference, conditions=conditions, seed=derive_seed(seed, "reference"), on_progress=reporter.progress
+    )
+    ruler = Ruler(conditions, reference, reference_ms=reference_ms)
+    path = calibration_path(this_device(), conditions)
+    if not path.is_file():
+        return ruler
+    calibration = read_calibration(path, this_device(), conditions)
+    factor = drift_since(calibration, reference, reference_ms, seed, reporter)
+    return replace(ruler, predict=checked(calibration.predictor.scaled(factor), "calibrated"))
+
+
+def _grown(first: Member, growth: Growth, ruler: Ruler | None, seed: int, reporter: Reporter) -> list[Member]:
+    base, coefficients = first.spec, growth.coefficients
+    if growth.by_table:
+        members = []
+        for name, (width, depth, _, _) in RELEASED.items():
+            if name != "efficientnet_b0":
+                member = Member(
+                    name.removeprefix("efficientnet_"), released(base, name), None, depth, width, {}
+                )
+                members.append(member)
+        return members
+    if growth.latencies:
+        assert ruler is not None
+        members = []
+        for text in growth.latencies:
+            reporter.stage(f"growing to {text}")
+            target = parse_latency_ms(text)
+            base_ms = first.latency["latency_ms"]
+            if base_ms > target:
+                raise InputError(
+                    f"the base takes {base_ms:.3g} ms, more than --to {text}. For less, search again: "
+                    f"mnas search --target-latency {text}"
+                )
+            scaled = fill_latency(base, target, base_ms, ruler, seed, reporter, coefficients)
+            members.append(_member(text, scaled, dict(scaled.verdict.evidence)))
+        return members
+    if growth.madds:
+        return [_member(t, fill_madds(base, parse_count(t), coefficients), {}) for t in growth.madds]
+    return [
+        Member(
+            f"phi-{phi:g}",
+            compound_scale(base, phi, coefficients),
+            phi,
+            coefficients.alpha**phi,
+            coefficients.beta**phi,
+            {},
+        )
+        for phi in growth.phis or PHIS
+    ]
+
+
+def _member(name: str, scaled: Scaled[Any], latency: dict[str, Any]) -> Member:
+    return Member(name, scaled.spec, scaled.phi, scaled.depth, scaled.width, latency)
+
+
+def _timed(members: Sequence[Member], ruler: Ruler, seed: int, reporter: Reporter) -> list[Member]:
+    """Each with its latency, found now where it is not known."""
+    unknown = [member for member in members if not member.latency]
+    if not unknown:
+        return list(members)
+    found: dict[str, dict[str, Any]] = {}
+    if ruler.plugin is not None:
+        assert ruler.predict is not None
+        estimates = ruler.predict([member.spec for member in unknown])
+        for member, e in zip(unknown, estimates, strict=True):
+            found[member.name] = latency_fields(e.ms, None, e.low_ms, e.high_ms, ruler.source)
+    else:
+        reporter.stage(f"measuring {len(unknown)} network{'s' * (len(unknown) != 1)} in fresh processes")
+        result = measure_each(
+            {member.name: member.spec for member in unknown},
+            reference=ruler.reference,
+            conditions=ruler.conditions,
+            reference_ms=ruler.reference_ms,
+            budget_s=BUDGET_S,
+            seed=derive_seed(seed, "family", len(unknown)),
+            on_progress=reporter.progress,
+        )
+        for text in result.warnings:
+            reporter.warn(text)
+        for m in result.measurements:
+            latency = latency_fields(m.latency_ms, m.raw_ms, m.low_ms, m.high_ms, MEASURED)
+            found[m.name] = {**latency, "latency_status": m.status}
+    return [replace(member, latency=found.get(member.name, member.latency)) for member in members]
+
+
+def _fields(member: Member) -> dict[str, Any]:
+    """The JSON object of a member; latency fields are null where nothing was measured."""
+    unknown = latency_fields(None, None, None, None, "not measured")
+    return {
+        "name": member.name,
+        **network_fields(member.spec),
+        "phi": member.phi,
+        "depth": member.depth,
+        "width": member.width,
+        "accuracy": None,
+        "accuracy_reason": NO_ACCURACY,
+        "accuracy_source": None,
+        **(member.latency or unknown),
+    }
+
+
+def _write(
+    family: dict[str, Any],
+    members: Sequence[Member],
+    run: RunDirectory | None,
+    out: Path | None,
+    seed: int,
+    reporter: Reporter,
+) -> None:
+    """Each member's specification and ONNX model, untrained; then `family.json`."""
+    from mnas.export import export_onnx  # imports torch
+
+    folder = out if out is not None else run.family_folder  # type: ignore[union-attr]
+    make_folder(folder)
+    for number, (member, fields) in enumerate(zip(members, family["members"], strict=True), 1):
+        reporter.progress(number - 1, len(members), f"writing {member.name}")
+        write_json(folder / f"{member.name}.json", member.spec.to_dict())
+        fields["weights"] = export_onnx(member.spec, folder / f"{member.name}.onnx", seed=seed).weights
+        fields["path"] = str(folder / f"{member.name}.onnx")
+    index = run.family if run is not None and out is None else folder / "family.json"
+    write_json(index, family)

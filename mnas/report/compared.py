@@ -1,0 +1,85 @@
+"""The network that was found beside published ones: what stands in each row of the table."""
+
+from dataclasses import dataclass
+
+from mnas.report import words
+from mnas.report.data import Network, RunData
+from mnas.search_space import network_cost
+from mnas.zoo import ZOO
+
+# Top-1 on ImageNet after full training, in per cent, as the papers report it, and where.
+PUBLISHED = {
+    "efficientnet_b0": ("77.1", "EfficientNet-B0: arXiv 1905.11946, Table 2"),
+    "mnasnet_a1": ("75.2", "MnasNet-A1: arXiv 1807.11626, Table 1"),
+    "mobilenetv2": ("72.0", "MobileNetV2: arXiv 1801.04381, Table 4"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One network; texts are empty where nothing is known. `bar` is the share of the greatest latency."""
+
+    name: str
+    own: bool
+    latency: str
+    interval: str
+    measured: bool
+    bar: float
+    latency_ratio: str
+    madds: str
+    madds_ratio: str
+    params: str
+    params_ratio: str
+    resolution: int
+    accuracy: str
+    reason: str
+    published: str
+
+
+def rows(run: RunData) -> list[Row]:
+    """The found networks first, then the published; ratios are to what the run hands over."""
+    own = [(n, label) for n, label in ((run.baseline, "baseline"), (run.scaled, "scaled")) if n is not None]
+    chosen = run.chosen
+    if chosen is None:
+        return []
+    networks = [(network, label, True) for network, label in own]
+    networks += [(network, words.name_of(network.name), False) for network in run.comparison]
+    most = max((n.latency.ms for n, _, _ in networks if n.latency is not None), default=0.0) or 1.0
+    return [_row(network, label, mine, chosen, most) for network, label, mine in networks]
+
+
+def sources(run: RunData) -> list[str]:
+    """The papers of the published figures that stand in the table."""
+    return [PUBLISHED[network.name][1] for network in run.comparison if _published(network)]
+
+
+def _row(network: Network, label: str, own: bool, chosen: Network, most: float) -> Row:
+    latency, base = network.latency, chosen.latency
+    ratio = words.ratio(latency.ms / base.ms) if latency is not None and base is not None and base.ms else ""
+    return Row(
+        name=label,
+        own=own,
+        latency="" if latency is None else words.ms(latency.ms),
+        interval="" if latency is None else words.span(latency),
+        measured=latency is not None and latency.measured,
+        bar=0.0 if latency is None else latency.ms / most,
+        latency_ratio=ratio,
+        madds=words.count(network.madds),
+        madds_ratio=words.ratio(network.madds / max(1, chosen.madds)),
+        params=words.count(network.params),
+        params_ratio=words.ratio(network.params / max(1, chosen.params)),
+        resolution=network.resolution,
+        accuracy="" if network.accuracy is None else words.percent(network.accuracy),
+        reason=network.accuracy_reason or "",
+        published="" if own else _published(network),
+    )
+
+
+def _published(network: Network) -> str:
+    """The paper's figure, where this is the paper's network at its resolution with its classes."""
+    if network.name not in PUBLISHED:
+        return ""
+    spec = ZOO[network.name]
+    cost = network_cost(spec)
+    same = (cost.params, cost.madds, spec.resolution) == (network.params, network.madds, network.resolution)
+    return PUBLISHED[network.name][0] if same else ""

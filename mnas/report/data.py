@@ -1,0 +1,192 @@
+"""What a report shows, as plain data; `reading` fills it from a run directory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mnas.search_space import NetworkSpec
+
+# What an accuracy is: predicted by the built-in surrogates, trained on data, or the word of a plug-in.
+AccuracyKind = Literal["predicted", "trained", "plug-in"]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds with their interval and origin; `raw_ms`, the plain wall clock, is None where nothing was timed."""
+
+    ms: float
+    low_ms: float
+    high_ms: float
+    raw_ms: float | None
+    source: str
+
+    @property
+    def measured(self) -> bool:
+        """Whether a clock gave it; else a model's estimate."""
+        return self.raw_ms is not None
+
+    @property
+    def upper_ms(self) -> float:
+        """What has to be within a target: the interval's upper end or the wall clock."""
+        return max(self.high_ms, self.raw_ms or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network with its counts; fractions for accuracies, None for what is not known.
+
+    Args:
+        name: for people.
+        spec: None where only the counts are stored.
+        phi: compound coefficient of a scaled network, with `depth` and `width`.
+        status: of the latency's measurement; `noisy` decides nothing.
+        accuracy_reason: why there is no accuracy.
+        test_accuracy: on a split that the search never saw, where it was trained.
+    """
+
+    name: str
+    params: int
+    madds: int
+    resolution: int
+    spec: NetworkSpec | None = None
+    block_strings: tuple[str, ...] = ()
+    latency: Latency | None = None
+    status: str = "ok"
+    accuracy: float | None = None
+    accuracy_std: float | None = None
+    accuracy_source: str | None = None
+    accuracy_reason: str | None = None
+    test_accuracy: float | None = None
+    weights: str | None = None
+    architecture: str | None = None
+    phi: float | None = None
+    depth: float | None = None
+    width: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finalist:
+    """A trial that was judged at the end; `predicted` in the unit of the target."""
+
+    trial: int
+    architecture: str
+    accuracy: float
+    predicted: float
+    within: bool
+    status: str
+    latency: Latency | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A finished trial: accuracy as a fraction, cost in ms or multiply-adds with its interval, reward."""
+
+    number: int
+    architecture: str
+    accuracy: float
+    cost: float
+    low: float
+    high: float
+    reward: float
+    on_front: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationPoint:
+    """A network that the latency predictor was fitted to; `predicted_ms` is from a fit without it."""
+
+    name: str
+    group: str
+    measured_ms: float
+    low_ms: float
+    high_ms: float
+    predicted_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorError:
+    """Of the latency predictor, for networks held out; fractions, `spearman` from -1 to 1."""
+
+    n: int
+    mape: float
+    within_10: float
+    spearman: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How the latency predictor was fitted on the device."""
+
+    points: tuple[CalibrationPoint, ...]
+    error: PredictorError
+    device: tuple[tuple[str, str], ...]
+    reference_ms: float
+    seconds: float
+    made: str | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The winner scaled by one rule; `coefficients` are alpha, beta, gamma."""
+
+    coefficients: tuple[float, float, float]
+    conditions: str
+    members: tuple[Network, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """Everything that a report shows of one run.
+
+    Args:
+        path: of the run directory, absolute.
+        status: `done`, `noisy`, `no_feasible`, or `unfinished`.
+        target: ms where `kind` is `latency`, else multiply-adds; `budget` is what the search aimed at
+            (less than the target where the winner was grown), None while it is not known.
+        counts: trials by status; `wanted` is how many were asked for.
+        error: the latency predictor's, where there is one.
+        began: seconds since the epoch, None for an empty store.
+        config: as stored, in order.
+        plugin_flags: flags that resuming needs again.
+        environment: versions and platform, in order.
+    """
+
+    path: Path
+    status: Literal["done", "noisy", "no_feasible", "unfinished"]
+    kind: Literal["latency", "madds"]
+    target: float
+    budget: float | None
+    space: str
+    controller: str
+    reward: str
+    accuracy_kind: AccuracyKind
+    accuracy_name: str
+    latency_name: str
+    conditions: str | None
+    seconds: float
+    wanted: int | None
+    counts: dict[str, int]
+    trials: tuple[Tried, ...]
+    finalists: tuple[Finalist, ...]
+    baseline: Network | None
+    scaled: Network | None
+    comparison: tuple[Network, ...]
+    error: PredictorError | None
+    calibration: Calibration | None
+    family: Family | None
+    warnings: tuple[str, ...]
+    began: float | None
+    config: tuple[tuple[str, str], ...]
+    plugin_flags: str
+    environment: tuple[tuple[str, str], ...]
+
+    @property
+    def chosen(self) -> Network | None:
+        """What the run hands over: the scaled network where there is one."""
+        return self.scaled or self.baseline
+
+    @property
+    def best(self) -> Tried | None:
+        """The trial of greatest reward, the earliest of equals."""
+        return max(self.trials, key=lambda trial: (trial.reward, -trial.number), default=None)

@@ -1,0 +1,225 @@
+"""A run directory as data. Nothing that the run names is imported; every field is checked."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from mnas.errors import InputError, RunDirectoryError
+from mnas.registry import is_reference
+from mnas.report.data import AccuracyKind, Finalist, Network, RunData, Tried
+from mnas.report.fields import Fields
+from mnas.report.measured import (
+    read_calibration,
+    read_error,
+    read_family,
+    read_latency,
+    read_network,
+)
+from mnas.rundir import RunDirectory
+from mnas.search import History, Trial
+from mnas.search.finalists import candidates, pareto_front
+from mnas.search.history import TrialStatus
+from mnas.search_space import NetworkSpec
+from mnas.store import Event, EventStore
+from mnas.units import parse_count, parse_latency_ms
+
+STATUSES = ("done", "noisy", "no_feasible")
+# Of a network that is drawn, at most (chosen here: EfficientNet-B7 has 55 blocks, and 2560 channels).
+MOST_BLOCKS, MOST_CHANNELS = 400, 100_000
+
+
+def read_run(path: Path) -> RunData:
+    """What the run directory says.
+
+    Raises:
+        RunDirectoryError: not a run directory, or a damaged one; the file and the field are named.
+    """
+    run = RunDirectory.open(path)
+    config = Fields.of(run.config, "", run.read_config())
+    kind, target = _target(config)
+    history, began = _history(run)
+    result = _result(run, history)
+    trials = _tried(run, history, kind)
+    baseline = _winner(result, "baseline", run.baseline)
+    if _status(result) == "done" and baseline is None:
+        raise RunDirectoryError(f"{run.result} is damaged: the search is done, but has no 'baseline'.")
+    names = {name: config.maybe_text(name) for name in ("space", "controller", "latency", "accuracy")}
+    flags = [f" --{name} {value}" for name, value in names.items() if value and is_reference(value)]
+    return RunData(
+        path=run.path,
+        status=_status(result),
+        kind=kind,
+        target=target,
+        budget=None if result is None else result.maybe_amount("budget"),
+        space=names["space"] or "mbconv",
+        controller=names["controller"] or "reinforce",
+        reward=config.maybe_text("reward") or "hard",
+        accuracy_kind=_accuracy_kind(names["accuracy"]),
+        accuracy_name=names["accuracy"] or "imagenet-surrogate",
+        latency_name=names["latency"] or "calibrated",
+        conditions=None if result is None else result.maybe_text("conditions"),
+        seconds=history.seconds if result is None else result.amount("seconds"),
+        wanted=config.maybe_whole("trials"),
+        counts=history.counts(),
+        trials=trials,
+        finalists=() if result is None else tuple(map(_finalist, result.objects("finalists"))),
+        baseline=baseline,
+        scaled=_winner(result, "scaled", run.scaled),
+        comparison=() if result is None else tuple(_compared(item) for item in result.objects("comparison")),
+        error=_error(result),
+        calibration=read_calibration(run.calibration),
+        family=read_family(run.path / "family.json"),
+        warnings=() if result is None else result.texts("warnings"),
+        began=began,
+        config=_plain(config),
+        plugin_flags="".join(flags),
+        environment=_environment(run.environment),
+    )
+
+
+def _target(config: Fields) -> tuple[Any, float]:
+    """`latency` and ms, or `madds` and a count."""
+    try:
+        if "target_latency" in config:
+            return "latency", parse_latency_ms(config.text("target_latency"))
+        return "madds", float(parse_count(config.text("target_madds")))
+    except RunDirectoryError:
+        raise
+    except InputError as error:
+        raise RunDirectoryError(f"{config.file} is damaged: {error}") from error
+
+
+def _history(run: RunDirectory) -> tuple[History, float | None]:
+    """The events, and when the first was written; a run that was cut off before its store has neither."""
+    if not run.trials.exists():
+        return History(), None
+    times: list[float] = []
+
+    def watched(events: Iterable[Event]) -> Iterator[Event]:
+        for event in events:
+            times.append(event.time)
+            yield event
+
+    with EventStore.open(run.trials) as store:
+        try:
+            history = History.read(watched(store.events()))
+            for trial in history.trials:
+                _check(run.trials, trial)
+            Fields(run.trials, "told", {"seconds": history.seconds}).amount("seconds")
+        except (LookupError, RecursionError, TypeError) as error:
+            raise RunDirectoryError(f"the store {run.trials} is damaged: {error!r}.") from error
+    began = Fields(run.trials, "events", {"time": times[0] if times else None}).maybe_amount("time")
+    return history, began
+
+
+def _check(store: Path, trial: Trial) -> None:
+    """Refuses a trial whose fields are not what a search writes."""
+    fields = Fields(store, f"trial {trial.number!r:.20}", {"key": trial.key, "status": trial.status})
+    fields.text("key")
+    if fields.text("status") not in get_args(TrialStatus) or type(trial.number) is not int:
+        raise RunDirectoryError(
+            f"the store {store} is damaged: {fields.where} has status {trial.status!r:.20}."
+        )
+
+
+def _result(run: RunDirectory, history: History) -> Fields | None:
+    """What the search ended with: `result.json`, or the store's copy of it; None for an unfinished run."""
+    if run.result.is_file():
+        return Fields.read(run.result)
+    return None if history.result is None else Fields.of(run.trials, "finished", history.result)
+
+
+def _status(result: Fields | None) -> Any:
+    status = "unfinished" if result is None else result.text("status")
+    return status if status in STATUSES else "unfinished"
+
+
+def _accuracy_kind(name: str | None) -> AccuracyKind:
+    if name is None or name.startswith("imagenet-surrogate"):
+        return "predicted"
+    return "trained" if name == "proxy" else "plug-in"
+
+
+def _tried(run: RunDirectory, history: History, kind: str) -> tuple[Tried, ...]:
+    """The finished trials in the order asked."""
+    cost = "latency_ms" if kind == "latency" else "madds"
+    rows = []
+    done = [trial for trial in history.trials if trial.status == "done"]
+    for trial in done:
+        metrics = Fields.of(run.trials, f"trial {trial.number}", trial.metrics)
+        value, accuracy = metrics.amount(cost), metrics.amount("accuracy")
+        metrics.amount("accuracy_std")
+        low, high = value, value
+        if kind == "latency":
+            low, high = metrics.amount("latency_low_ms"), metrics.amount("latency_high_ms")
+        reward = Fields(run.trials, f"trial {trial.number}", {"reward": trial.reward}).number("reward")
+        rows.append((trial.number, trial.key, accuracy, value, low, high, reward))
+    front = {c.trial.number for c in pareto_front(candidates(done, cast(Any, cost)))}
+    return tuple(Tried(*row, on_front=row[0] in front) for row in rows)
+
+
+def _finalist(row: Fields) -> Finalist:
+    return Finalist(
+        trial=row.whole("trial"),
+        architecture=row.text("architecture"),
+        accuracy=row.amount("accuracy"),
+        predicted=row.amount("predicted"),
+        within=row.flag("within_target"),
+        status=row.text("status"),
+        latency=read_latency(row),
+    )
+
+
+def _error(result: Fields | None) -> Any:
+    found = None if result is None else result.maybe_object("calibration")
+    return None if found is None or "mape" not in found else read_error(found)
+
+
+def _winner(result: Fields | None, name: str, file: Path) -> Network | None:
+    fields = None if result is None else result.maybe_object(name)
+    return None if fields is None else read_network(fields, name, _spec(file))
+
+
+def _compared(fields: Fields) -> Network:
+    return read_network(fields, fields.text("name"), None)
+
+
+def _spec(file: Path) -> NetworkSpec:
+    data = Fields.read(file).data
+    try:
+        spec = NetworkSpec.from_dict(data)
+    except InputError as error:
+        raise RunDirectoryError(f"{file} is damaged: {error}") from error
+    widest = max(spec.stem_channels, spec.head_channels, *(stage.out_channels for stage in spec.stages))
+    if sum(stage.repeats for stage in spec.stages) > MOST_BLOCKS or widest > MOST_CHANNELS:
+        raise RunDirectoryError(
+            f"{file} has more than {MOST_BLOCKS} blocks or {MOST_CHANNELS} channels, which no network of ours has."
+        )
+    return spec
+
+
+def _plain(fields: Fields) -> tuple[tuple[str, str], ...]:
+    """Keys and values as texts, in order."""
+    rows = []
+    for key, value in fields.data.items():
+        if not isinstance(value, str | int | float | bool):
+            raise RunDirectoryError(f"{fields.file} is damaged: {key!r:.60} should be a plain value.")
+        rows.append((key, f"{value}".lower() if isinstance(value, bool) else f"{value}"))
+    return tuple(rows)
+
+
+def _environment(file: Path) -> tuple[tuple[str, str], ...]:
+    """Versions and platform; empty where the file is not there."""
+    if not file.is_file():
+        return ()
+    fields = Fields.read(file)
+    packages = fields.maybe_object("packages") or Fields(file, "packages", {})
+    cores = fields.maybe_whole("cores")
+    platform = {
+        "mnas": fields.text("mnas"),
+        "Python": fields.text("python"),
+        "system": f"{fields.text('system')} {fields.text('release')}",
+        "machine": f"{fields.text('machine')}{'' if cores is None else f', {cores} usable cores'}",
+    }
+    versions = {str(name): packages.text(name) for name in packages.data if name in packages}
+    return tuple((platform | versions).items())

@@ -1,0 +1,167 @@
+"""The page: data, charts and style sheet in one HTML file that asks nothing of the network."""
+
+import base64
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from mnas.files import write_bytes
+from mnas.report import blocks, charts, compared, words
+from mnas.report.data import Network, RunData
+from mnas.report.figure import Figure
+from mnas.report.reading import read_run
+from mnas.report.story import tell
+
+FILE = "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One network drawn: a title, a line about it, its rows, and its block strings."""
+
+    title: str
+    about: str
+    rows: list[blocks.Row]
+    block_strings: tuple[str, ...]
+
+    @property
+    def most(self) -> float:
+        """The greatest share of multiply-adds of a row."""
+        return max(row.madds_share for row in self.rows)
+
+
+def write_report(path: Path) -> Path:
+    """Writes `report.html` into a run directory from what lies there, and nothing else.
+
+    The page shows what the directory says, escaped; its content policy lets run only the scripts written here and
+    loads nothing.
+
+    Args:
+        path: the run directory; the search may be unfinished.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunDirectoryError: not a run directory, a damaged one, or one that cannot be written; an earlier report stays.
+    """
+    run = read_run(path)
+    target = run.path / FILE
+    write_bytes(target, render(run).encode())
+    return target
+
+
+def render(run: RunData) -> str:
+    """The page as text; equal data give equal pages."""
+    figures = {
+        "pareto": charts.pareto(run),
+        "rewards": charts.rewards(run),
+        "family": charts.family(run.family),
+        "calibration": charts.calibration(run.calibration),
+    }
+    library, script = _plotly(), _own("page.js")
+    return _template().render(
+        run=run,
+        story=tell(run),
+        words=words,
+        figures={name: _json(figure) for name, figure in figures.items() if figure is not None},
+        drawings=_drawings(run),
+        compared=compared.rows(run),
+        sources=compared.sources(run),
+        shown=len(charts.thinned(run)),
+        ticks=run.kind == "latency" and len(charts.unplaced(run)) > 0,
+        below=charts.below(run) if run.trials else 0,
+        window=charts.WINDOW,
+        began="" if run.began is None else _date(run.began),
+        style=Markup(_own("page.css")),  # noqa: S704  ours, from the package
+        library=Markup(library),  # noqa: S704  plotly's
+        script=Markup(script),  # noqa: S704  ours, from the package
+        policy=_policy(library, script),
+    )
+
+
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.from_string(_own("template.html.j2"))
+
+
+def _own(name: str) -> str:
+    """A file of this package."""
+    return files("mnas.report").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> str:
+    """plotly.js, safe between script tags."""
+    from plotly.offline import get_plotlyjs
+
+    return str(get_plotlyjs()).replace("</script", "<\\/script")
+
+
+def _policy(*scripts: str) -> str:
+    """A content security policy: the given scripts run and no other; nothing is loaded from anywhere."""
+    digests = (hashlib.sha256(text.encode()).digest() for text in scripts)
+    allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        f"base-uri 'none'; form-action 'none'"
+    )
+
+
+def _json(figure: Figure) -> Markup:
+    """JSON that no script tag and no comment can be closed or opened by."""
+    text = json.dumps(figure, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)  # noqa: S704  escaped above
+
+
+def _date(seconds: float) -> str:
+    """`22 November 2026`, in UTC; empty for a time that no calendar has."""
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, OSError, ValueError):
+        return ""
+    return f"{moment.day} {moment:%B %Y}"
+
+
+def _drawings(run: RunData) -> list[Drawing]:
+    found = [
+        (n, title) for n, title in ((run.baseline, "Baseline"), (run.scaled, "Scaled by")) if n is not None
+    ]
+    drawn = [(network, network.spec, title) for network, title in found if network.spec is not None]
+    if not drawn:
+        return []
+    widest = blocks.widest_of(*(spec for _, spec, _ in drawn))
+    return [
+        Drawing(
+            f"{title} {words.rule(network)}".strip(),
+            _about(network),
+            blocks.draw(spec, widest),
+            network.block_strings,
+        )
+        for network, spec, title in drawn
+    ]
+
+
+def _about(network: Network) -> str:
+    """One line: pixels, blocks and counts."""
+    assert network.spec is not None
+    number = sum(stage.repeats for stage in network.spec.stages)
+    return (
+        f"{network.resolution} pixels, {number} blocks, {words.count(network.madds)} MAdds, "
+        f"{words.count(network.params)} parameters"
+    )

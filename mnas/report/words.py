@@ -1,0 +1,90 @@
+"""Figures as people read them, with their units."""
+
+from mnas.report.data import Latency, Network, RunData
+from mnas.units import format_count
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+NAMES = {
+    "efficientnet_b0": "EfficientNet-B0",
+    "mnasnet_a1": "MnasNet-A1",
+    "mnasnet_b1": "MnasNet-B1",
+    "mnasnet_small": "MnasNet-small",
+    "mobilenetv2": "MobileNetV2",
+}
+
+
+def name_of(name: str) -> str:
+    """A published network's name as its paper writes it; another as it is."""
+    return NAMES.get(name, name)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """`digits` significant ones and no exponent below a million.
+
+    >>> number(13.108), number(0.3799), number(134.2)
+    ('13.1', '0.38', '134')
+    """
+    if value >= 1e6:
+        return f"{value:.{digits}g}"
+    whole = len(f"{int(value)}") if value >= 1 else 0
+    places = max(0, digits - whole) if value >= 1 else digits - 1
+    return f"{value:.{places}f}"
+
+
+def ms(value: float) -> str:
+    """Milliseconds with two places, one above a hundred."""
+    return f"{value:.2f}" if value < 100 else f"{value:.1f}"
+
+
+def span(latency: Latency) -> str:
+    """The interval: `12.89 to 13.33`."""
+    return f"{ms(latency.low_ms)} to {ms(latency.high_ms)}"
+
+
+def percent(value: float, places: int = 2) -> str:
+    """A fraction as per cent, without the sign: `67.87`."""
+    return f"{100 * value:.{places}f}"
+
+
+def count(value: float) -> str:
+    """`385814752` as `385.8M`."""
+    return format_count(value)
+
+
+def ratio(value: float) -> str:
+    """`0.53` as `0.53` with a multiplication sign."""
+    return f"{value:.2f}{TIMES}"
+
+
+def square(size: int) -> str:
+    """A kernel or an image: `5x5`, with a multiplication sign."""
+    return f"{size}{TIMES}{size}"
+
+
+def duration(seconds: float) -> str:
+    """`93 s`, `12 min`, `3.4 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def cost(run: RunData, value: float) -> str:
+    """A cost in the unit of the run's target, with the unit."""
+    return f"{ms(value)} ms" if run.kind == "latency" else f"{count(value)} MAdds"
+
+
+def target(run: RunData) -> str:
+    """The target as a person would say it: `15 ms`, `400M multiply-adds`."""
+    return f"{run.target:g} ms" if run.kind == "latency" else f"{count(run.target)} multiply-adds"
+
+
+def rule(network: Network) -> str:
+    """How a scaled network was made: `phi 4.03: depth x2.09, width x1.47`, with signs."""
+    if network.phi is None:
+        return ""
+    parts = [
+        f"{what} {TIMES}{number(value)}"
+        for what, value in (("depth", network.depth), ("width", network.width))
+        if value
+    ]
+    return f"phi {network.phi:.2f}" + (f": {', '.join(parts)}" if parts else "")
