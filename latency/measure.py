@@ -32,12 +32,11 @@ PROTOCOL: dict[str, Any] = {
     "settle": True,
     "warm_cap_s": 5.0,
 }
-# A dozen networks together, in a process that its reference has warmed: a few runs settle what is a network's own.
-# Chosen here: the full warm-up of each would take longer than timing them.
-TOGETHER: dict[str, Any] = {**PROTOCOL, "warm_runs": 5, "warm_s": 0.1, "settle": False}
-# One candidate at a time in a process that is warm already: a few runs settle what is the network's own (its
-# memory and packed weights). Chosen here: a 10 ms network then takes about half a second with its session.
-LIGHT: dict[str, Any] = {**PROTOCOL, "max_rounds": 60, "warm_runs": 3, "warm_s": 0.03, "settle": False}
+# Where the process is warm already, by its reference: a few runs settle what is a network's own (its memory and packed
+# weights). Chosen here: the full warm-up of a dozen networks takes longer than timing them.
+LIGHT: dict[str, Any] = {**PROTOCOL, "warm_runs": 3, "warm_s": 0.03, "settle": False}
+# Several at once in fresh processes, which differ by more than rounds in one do: more processes, fewer rounds.
+TOGETHER: dict[str, Any] = {**LIGHT, "min_rounds": 6}
 
 
 def measure(
@@ -69,7 +68,7 @@ def measure(
             top, about a second each); ten rounds are always done. Later tries get the share of what is left.
         seed: of order, inputs and bootstrap.
         pin: whether each process keeps to the cores that it finds least busy, where the system allows that.
-        protocol: rounds, precision and warm-up; `PROTOCOL`, or `TOGETHER` for a lighter warm-up of each network.
+        protocol: rounds, precision and warm-up; `PROTOCOL`, or a lighter one for networks that share a process.
         on_progress: called with networks x processes done, their total, and what is being done.
 
     Raises:
@@ -136,8 +135,7 @@ def reference_ms_of(
 ) -> float:
     """The reference's milliseconds by the clock that decides: median over fresh processes of the median.
 
-    For the start and the end of a search. The reference runs beside a second session of itself, so that its
-    caches are as cold as they are when candidates run beside it.
+    It runs beside a second session of itself, as candidates run beside it.
 
     Raises:
         InputError: fewer than one process.
@@ -150,6 +148,7 @@ def reference_ms_of(
         processes=processes,
         budget_s=REFERENCE_S * max(1, processes),
         seed=seed,
+        protocol=LIGHT,
         on_progress=on_progress,
     )
     return result.reference_ms

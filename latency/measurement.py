@@ -10,6 +10,7 @@ from mnas.errors import InputError, UnknownNameError
 from mnas.latency.conditions import Conditions
 from mnas.latency.device import Device
 from mnas.latency.intervals import DRIFT_REJECTS, WIDEST, Interval, drifts, over_processes, paired_ratio
+from mnas.latency.worker import bootstrap_median
 from mnas.search_space import NetworkSpec
 
 MeasurementStatus = Literal["ok", "unresolved", "noisy"]
@@ -182,6 +183,20 @@ def judge(
         return "noisy", ratio
     closed = sum(item.closed for item in kept)
     return ("ok" if 2 * closed >= len(kept) else "unresolved"), ratio
+
+
+def own_ms(samples: Sequence[ProcessSamples], *, seed: int) -> Interval:
+    """A network's own milliseconds in these minutes, by the clock that decides: median over processes, with interval.
+
+    What a process does to all of its networks alike cancels in the ratio, so that networks are compared by that; it
+    is part of what one network takes, so that a target is judged by this. The reference's noise is not.
+
+    Args:
+        samples: of one network, through `gate`; at least one.
+        seed: of the bootstrap.
+    """
+    kept = [item for item in samples if not item.rejected] or samples
+    return over_processes([Interval(*bootstrap_median(item.candidate_ms, seed)) for item in kept])
 
 
 def median_ms(samples: Sequence[ProcessSamples], which: str) -> float:

@@ -10,6 +10,10 @@ are as long as a run: a network's wall-clock time is then a whole number of slic
 closes to +-1 % around a wrong value (0.76 where 0.65 is right, on two cores with four busy processes), which
 on-core time does not do (0.65 to 0.66). It adds up over threads, so that it is a latency for one thread only.
 
+The first run after another model's is not counted: it finds its weights out of the caches, which costs a small
+network 20 % and a large one, which never had them there, nothing. Counted, it made EfficientNet-B0 slower beside a
+network of eight times its size, and that network 8 % faster by its ratio to B0 than by any clock.
+
 Job: `reference` (model path), `batches` (list of lists of model paths; each batch is timed interleaved with
 the reference), `threads`, `pin`, `provider`, `clock` ("core" or "wall"), `seed`, `min_rounds`, `max_rounds`,
 `budget_s` (per batch, loading and warm-up included; `min_rounds` are always done), `precision`, and how to warm
@@ -37,8 +41,8 @@ from numpy.typing import NDArray
 
 FORMAT = "mnas.latency.job/1"
 # A sample of the fastest model of a batch lasts at least this long, by running it several times; the others are
-# run as often, since the first run after a switch is the slowest and all must bear it alike. Below 0.2 ms a
-# single run drowns in the clock's resolution and in interrupts; 1 ms (chosen here) leaves a margin.
+# run as often. Below 0.2 ms a single run drowns in the clock's resolution and in interrupts; 1 ms (chosen here)
+# leaves a margin.
 SAMPLE_MS, MOST_LOOPS = 1.0, 100
 # Resamples of a bootstrap; the end of a 95 % interval then rests on ten of them (chosen here).
 RESAMPLES = 400
@@ -117,8 +121,9 @@ class Model:
         self.typical_ms = 0.0
 
     def sample(self, loops: int = 1) -> tuple[float, float]:
-        """By the deciding clock, and by the wall's."""
+        """By the deciding clock, and by the wall's; the run before is not counted."""
         run, feed = self.session.run, self.feed
+        run(None, feed)
         start_wall, start_core = time.perf_counter_ns(), time.process_time_ns()
         for _ in range(loops):
             run(None, feed)

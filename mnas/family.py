@@ -289,7 +289,6 @@ def _timed(members: Sequence[Member], ruler: Ruler, seed: int, reporter: Reporte
             {member.name: member.spec for member in unknown},
             reference=ruler.reference,
             conditions=ruler.conditions,
-            reference_ms=ruler.reference_ms,
             budget_s=BUDGET_S,
             seed=derive_seed(seed, "family", len(unknown)),
             on_progress=reporter.progress,

@@ -19,7 +19,7 @@ UNTRAINED = "untrained weights"
 GIVEN = "given weights"
 # Values of a channel at the total stride of 32 from which an untrained network's norms take their statistics, and
 # images at least (chosen here: with four values a deep network amplifies rounding errors to the size of its logits).
-_VALUES, _IMAGES = 64, 4
+_VALUES, _IMAGES = 64, 2
 # Characters of what torch says of weights that do not fit.
 _LONGEST = 500
 

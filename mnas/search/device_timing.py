@@ -8,6 +8,7 @@ from mnas.latency import (
     Calibration,
     Conditions,
     MeasuringLatencyModel,
+    StructuralPredictor,
     calibrate,
     calibration_path,
     default_reference,
@@ -25,6 +26,8 @@ from mnas.seeds import derive_seed
 
 # From this much on, the reference's drift since the calibration is worth a word (chosen here).
 DRIFT_NOTED = 0.10
+# A target this many times the largest member's predicted upper end needs no measurement to be above it (chosen here).
+SURELY_ABOVE = 1.5
 
 
 def calibrated(preparation: Preparation) -> Timing:
@@ -95,25 +98,7 @@ def _begin(preparation: Preparation, calibration: Calibration) -> dict[str, Any]
     reference = default_reference(problem.space)
     reference_ms = _time_reference(preparation, reference)
     factor = drift_since(calibration, reference, reference_ms, preparation.seed, reporter)
-    ends = dict(zip(("smallest", "largest"), extreme_specs(problem), strict=True))
-    found = measure_each(
-        ends,
-        reference=reference,
-        conditions=problem.conditions,
-        processes=1,
-        reference_ms=reference_ms,
-        seed=preparation.seed,
-    )
-    predictor = calibration.predictor.scaled(factor)
-    times = []
-    for name, spec in ends.items():
-        (estimate,), measured = predictor.predict([spec]), found[name]
-        times.append(measured.latency_ms)
-        if measured.status != "noisy" and not estimate.low_ms <= measured.latency_ms <= estimate.high_ms:
-            reporter.warn(
-                f"the {name} network of {problem.space.name} takes {measured.latency_ms:.3g} ms where the predictor "
-                f"says {estimate.low_ms:.3g} to {estimate.high_ms:.3g}. Finalists are measured in any case."
-            )
+    times = _range(preparation, calibration.predictor.scaled(factor), reference, reference_ms)
     write_json(run.calibration, calibration.to_dict())
     event = {
         "file": run.calibration.name,
@@ -126,6 +111,33 @@ def _begin(preparation: Preparation, calibration: Calibration) -> dict[str, Any]
     preparation.store.append("predictor", [event])
     preparation.store.commit()
     return event
+
+
+def _range(
+    preparation: Preparation, predictor: StructuralPredictor, reference: NetworkSpec, reference_ms: float
+) -> list[float]:
+    """Milliseconds of the smallest and the largest member: measured, unless the target is surely above both."""
+    problem, reporter = preparation.problem, preparation.reporter
+    ends = dict(zip(("smallest", "largest"), extreme_specs(problem), strict=True))
+    estimates = dict(zip(ends, predictor.predict(list(ends.values())), strict=True))
+    if problem.config.target_value > SURELY_ABOVE * max(e.high_ms for e in estimates.values()):
+        return [estimate.ms for estimate in estimates.values()]
+    found = measure_each(
+        ends,
+        reference=reference,
+        conditions=problem.conditions,
+        processes=1,
+        reference_ms=reference_ms,
+        seed=preparation.seed,
+    )
+    for measured in found.measurements:
+        estimate = estimates[measured.name]
+        if measured.status != "noisy" and not estimate.low_ms <= measured.latency_ms <= estimate.high_ms:
+            reporter.warn(
+                f"the {measured.name} network of {problem.space.name} takes {measured.latency_ms:.3g} ms where the "
+                f"predictor says {estimate.low_ms:.3g} to {estimate.high_ms:.3g}. Finalists are measured in any case."
+            )
+    return [measured.latency_ms for measured in found.measurements]
 
 
 def drift_since(

@@ -33,7 +33,6 @@ class Final:
         calibration: what is known of the predictor's error.
         warnings: what a person must know of the measurements.
         comparison: published networks beside them, one object each; none where nothing was measured here.
-        reference_ms: what a ratio of 1 was in the last measurement; None where nothing was measured here.
     """
 
     status: Literal["done", "noisy", "no_feasible"]
@@ -44,7 +43,6 @@ class Final:
     calibration: Mapping[str, Any] | None
     warnings: list[str]
     comparison: list[dict[str, Any]]
-    reference_ms: float | None
 
 
 def judge_finalists(problem: Problem, timing: Timing, history: History, reporter: Reporter) -> Final:
@@ -61,17 +59,14 @@ def judge_finalists(problem: Problem, timing: Timing, history: History, reporter
     evidence: list[Mapping[str, Any]] = []
     warnings: list[str] = []
     comparison: list[dict[str, Any]] = []
-    reference_ms: float | None = None
     winner: Measured | None = None
 
     def measure(group: Sequence[Candidate], number: int) -> list[tuple[Measured, dict[str, Any]]]:
         """The group, with the published networks beside it the first time."""
-        nonlocal reference_ms
         beside = {} if comparison else compared_networks(problem)
         latencies = _measure(problem, timing, group, beside, number, reporter)
         evidence.append(latencies.record)
         warnings.extend(latencies.warnings)
-        reference_ms = latencies.reference_ms
         found = latencies.by_name
         rows = {name: {**found[name].fields, "status": found[name].status} for name in beside}
         comparison.extend(comparison_rows(problem, rows))
@@ -97,9 +92,7 @@ def judge_finalists(problem: Problem, timing: Timing, history: History, reporter
         status = "noisy" if any(measured.status == "noisy" for measured, _ in judged) else "no_feasible"
     for text in warnings:
         reporter.warn(text)
-    return Final(
-        status, winner, latency, rows, evidence, timing.calibration, warnings, comparison, reference_ms
-    )
+    return Final(status, winner, latency, rows, evidence, timing.calibration, warnings, comparison)
 
 
 def _by_estimate(candidate: Candidate, timing: Timing, kind: str) -> tuple[Measured, dict[str, Any]]:

@@ -18,9 +18,9 @@ from mnas.seeds import derive_seed
 NO_ACCURACY = "no accuracy model covers a scaled network; train it to know"
 # The share of the machine's memory that measuring a network may take (chosen here).
 MEMORY_SHARE = 0.5
-# Seconds of measuring: for one network that guides the search (one process), and for those judged with care (three
+# Seconds of measuring: for one network that guides the search (one process), and for those judged with care (so many
 # processes together); chosen here.
-QUICK_S, CAREFUL_S = 2.0, 10.0
+QUICK_S, CAREFUL_S, CAREFUL_PROCESSES = 2.0, 10.0, 5
 
 Fields = Mapping[str, Any]
 
@@ -61,9 +61,11 @@ def grow(
         scaled = fill_latency(base, target, base_cost, ruler, problem.config.seed, reporter)
         latency = scaled.verdict.evidence
     if scaled.verdict.cost < (1 - SHORTFALL) * target:
+        verdict = scaled.verdict
         reporter.warn(
-            f"the scaled network fills only {scaled.verdict.cost / target:.0%} of the target: no step of depth, width "
-            f"and resolution judged came nearer to it from below."
+            f"the scaled network fills only {verdict.cost / target:.0%} of the target, and may take "
+            f"{verdict.upper / target:.0%} of it by its interval and the wall clock: the larger ones judged may "
+            f"exceed it."
         )
     write_json(run.scaled, scaled.spec.to_dict())
     exported = export_onnx(scaled.spec, run.scaled_onnx, seed=problem.config.seed)
@@ -147,17 +149,16 @@ def _asking(ruler: Ruler) -> Judge[Fields]:
 
 
 def _measuring(ruler: Ruler, seed: int, reporter: Reporter) -> Judge[Fields]:
-    """Networks interleaved in three fresh processes, or quickly in one."""
+    """Networks interleaved in five fresh processes, or quickly in one."""
 
     def judge(specs: Sequence[NetworkSpec], careful: bool) -> list[Verdict[Fields]]:
         names = {_name(spec): spec for spec in specs}
         found = ruler.measure(
             names,
-            processes=3 if careful else 1,
+            processes=CAREFUL_PROCESSES if careful else 1,
             budget_s=CAREFUL_S if careful else QUICK_S,
             seed=derive_seed(seed, "grow", *names),
             reporter=reporter,
-            time_reference=False,
         )
         verdicts: list[Verdict[Fields]] = []
         for name, latency in found.by_name.items():

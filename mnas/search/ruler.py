@@ -23,8 +23,7 @@ class Ruler:
         predict: checked estimates of networks, in order; None where nothing predicts.
         plugin: name of the user's own model, whose word decides, since its device need not be this one; None
             measures on this device.
-        reference_ms: the reference's milliseconds at the start, later those of the finalists' measurement; None
-            where nothing was measured yet.
+        reference_ms: the reference's milliseconds at the start; None where it was not timed.
     """
 
     conditions: Conditions
@@ -55,7 +54,6 @@ class Ruler:
         budget_s: float,
         seed: int,
         reporter: Reporter,
-        time_reference: bool = True,
     ) -> DeviceLatencies:
         """All networks interleaved in fresh processes on this device; see `measured.measure_here`."""
         return measure_here(
@@ -67,7 +65,6 @@ class Ruler:
             budget_s=budget_s,
             seed=seed,
             reporter=reporter,
-            time_reference=time_reference,
         )
 
 

@@ -145,8 +145,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
             baseline = write_baseline(run, problem, final)
             if timing.budget < problem.config.target_value:
                 base = problem.space.decode(problem.space.from_key(baseline["architecture"]))
-                ruler = replace(timing.ruler, reference_ms=final.reference_ms or timing.ruler.reference_ms)
-                scaled = grow(run, problem, ruler, base, final.winner.cost, reporter)
+                scaled = grow(run, problem, timing.ruler, base, final.winner.cost, reporter)
         seconds = before + time.monotonic() - started
         result = _result(run, problem, final.status, history, seconds, baseline, scaled, final)
         write_json(run.result, result)
