@@ -220,7 +220,7 @@ def _warnings(measurements: Sequence[Measurement], stretch: float) -> Iterator[s
     if drifted:
         yield (
             f"the reference drifted by up to {max(item.drift for item in drifted):.0%} in {len(drifted)} of "
-            f"{len(every)} timings: other work on this device? The paired ratios take out most of it."
+            f"{len(every)} timings: other work on this device? Ratios lose most of it, milliseconds keep it."
         )
     rejected = sum(item.rejected for item in every)
     if rejected:

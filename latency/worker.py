@@ -10,8 +10,8 @@ are as long as a run: a network's wall-clock time is then a whole number of slic
 closes to +-1 % around a wrong value (0.76 where 0.65 is right, on two cores with four busy processes), which
 on-core time does not do (0.65 to 0.66). It adds up over threads, so that it is a latency for one thread only.
 
-The first run after another model's is not counted: it finds its weights out of the caches, which costs a small
-network 20 % and a large one, which never had them there, nothing. Counted, it made EfficientNet-B0 slower beside a
+The first runs after another model's are not counted: they find their weights out of the caches, which costs a small
+network 20 % and a large one, which never had them there, nothing. Counted, they made EfficientNet-B0 slower beside a
 network of eight times its size, and that network 8 % faster by its ratio to B0 than by any clock.
 
 Job: `reference` (model path), `batches` (list of lists of model paths; each batch is timed interleaved with
@@ -44,6 +44,9 @@ FORMAT = "mnas.latency.job/1"
 # run as often. Below 0.2 ms a single run drowns in the clock's resolution and in interrupts; 1 ms (chosen here)
 # leaves a margin.
 SAMPLE_MS, MOST_LOOPS = 1.0, 100
+# After another model's run so many milliseconds of runs are not counted, one run at least. Chosen here:
+# EfficientNet-B0 at 32 pixels (0.95 ms alone) took 1.2 ms among eleven others after one such run, 1.0 after 5 ms.
+SETTLE_MS = 5.0
 # Resamples of a bootstrap; the end of a 95 % interval then rests on ten of them (chosen here).
 RESAMPLES = 400
 # Settled: the last ten runs' median within 5 % of the ten runs before.
@@ -120,10 +123,14 @@ class Model:
         self.by_core = job["clock"] == "core"
         self.typical_ms = 0.0
 
+    def settle(self) -> None:
+        """Runs uncounted until the caches hold what another model's run left of them: once, or for `SETTLE_MS`."""
+        for _ in range(max(1, math.ceil(SETTLE_MS / max(self.typical_ms, SETTLE_MS / MOST_LOOPS)))):
+            self.session.run(None, self.feed)
+
     def sample(self, loops: int = 1) -> tuple[float, float]:
-        """By the deciding clock, and by the wall's; the run before is not counted."""
+        """By the deciding clock, and by the wall's."""
         run, feed = self.session.run, self.feed
-        run(None, feed)
         start_wall, start_core = time.perf_counter_ns(), time.process_time_ns()
         for _ in range(loops):
             run(None, feed)
@@ -177,6 +184,7 @@ def time_batch(
         row = [(0.0, 0.0)] * len(models)
         rng.shuffle(order)
         for index in order:
+            models[index].settle()
             row[index] = models[index].sample(loops)
         rows.append(row)
         late = time.perf_counter() - start > job["budget_s"]

@@ -1,8 +1,50 @@
 """Fixtures that several test files share."""
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from mnas.latency import Calibration
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the calibrations of the person who runs it, nor does a command that a test starts."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def small_calibration() -> "Calibration":
+    """A real one of this device, of networks that are quick to time: the calibration's own, at 32 pixels."""
+    from mnas.latency import Conditions, calibrate, calibration_networks
+
+    networks = [
+        replace(network, spec=replace(network.spec, resolution=32, num_classes=10))
+        for network in calibration_networks(0)[:16]
+    ]
+    return calibrate(Conditions(), networks=networks)
+
+
+@pytest.fixture
+def calibrated_cache(
+    small_calibration: "Calibration", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A cache of its own in which that calibration is kept; the file."""
+    from mnas.latency import keep_calibration
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return keep_calibration(small_calibration)
 
 
 @pytest.fixture(scope="module")

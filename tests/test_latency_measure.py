@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from mnas.latency import (
     reference_ms_of,
     session,
     this_device,
+    worker,
 )
 from mnas.latency.child import run_worker
 from mnas.latency.device import Device
@@ -41,7 +43,7 @@ from mnas.latency.intervals import (
     student_quantile,
 )
 from mnas.latency.lock import device_lock, lock_path
-from mnas.latency.measurement import gate, judge
+from mnas.latency.measurement import gate, judge, own_ms
 from mnas.latency.worker import FORMAT, bootstrap_median, common_loops
 from mnas.search_space import NetworkSpec, StageSpec
 
@@ -102,6 +104,36 @@ def test_all_models_of_a_batch_are_run_equally_often():
     assert loops(7.0, 0.1) == 10
     assert loops(7.0, 5.0) == 1
     assert loops(1e-9, 5.0) == 100
+
+
+@pytest.mark.parametrize(("typical_ms", "uncounted"), [(80.0, 1), (5.0, 1), (2.0, 3), (0.1, 50), (0.0, 100)])
+def test_runs_after_another_model_s_are_not_counted(typical_ms, uncounted):
+    calls = []
+    model = worker.Model.__new__(worker.Model)
+    model.session = SimpleNamespace(run=lambda outputs, feed: calls.append("run"))
+    model.feed, model.by_core, model.typical_ms = {}, False, typical_ms
+    model.settle()
+    assert len(calls) == uncounted
+    before = len(calls)
+    assert model.sample(loops=3)[1] > 0
+    assert len(calls) == before + 3
+
+
+def test_every_sample_of_a_round_is_settled_first():
+    done = []
+
+    def fake(name):
+        def sample(loops):
+            done.append(f"{name} sample")
+            return 1.0, 1.0
+
+        return SimpleNamespace(typical_ms=1.0, sample=sample, settle=lambda: done.append(f"{name} settle"))
+
+    job = {"min_rounds": 2, "max_rounds": 2, "budget_s": 9.0, "precision": 0.01, "seed": 0}
+    worker.time_batch([fake("a"), fake("b")], job, time.perf_counter(), random.Random(0), lambda what: None)
+    assert len(done) == 8
+    for first, second in zip(done[::2], done[1::2], strict=True):
+        assert (first.split()[1], second) == ("settle", f"{first.split()[0]} sample")
 
 
 def test_reference_given_scales_the_milliseconds():
@@ -384,6 +416,18 @@ def samples(reference, ratio=2.0, process=0, closed=True):
     reference = tuple(float(value) for value in reference)
     candidate = tuple(ratio * value for value in reference)
     return ProcessSamples(process, candidate, reference, candidate, reference, closed)
+
+
+def test_own_milliseconds_do_not_hang_on_the_reference():
+    steady = [samples([10.0] * 12, ratio=2.0), samples([10.0] * 12, ratio=2.2, process=1)]
+    wild = [replace(item, reference_ms=tuple(np.linspace(5, 25, 12))) for item in steady]
+    found = own_ms(steady, seed=0)
+    assert found == own_ms(wild, seed=0)
+    # The median of two on the logarithm is their geometric mean.
+    assert found.value == pytest.approx((20 * 22) ** 0.5)
+    assert found.low < 20.5 < 21.5 < found.high
+    rejected = [steady[0], replace(steady[1], rejected=True)]
+    assert own_ms(rejected, seed=0).value == pytest.approx(20)
 
 
 def test_drift_is_seen_within_a_process_and_between_them():

@@ -1,7 +1,6 @@
 """Whole searches through the command line, in processes of their own, with models that answer at once."""
 
 import json
-import os
 import shutil
 import signal
 import sqlite3
@@ -10,117 +9,22 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnxruntime
 import pytest
 import torch
+from commands import MODELS, SEARCH, environment, mnas, result_of
 
 from mnas.data import load_data
 from mnas.rundir import RunDirectory
 from mnas.search_space import NetworkSpec, network_cost
-
-# An accuracy and a latency model that are functions of the network alone, and ones that misbehave.
-MODELS = '''
-import math, os, signal, sys, time
-from pathlib import Path
-from mnas.protocols import AccuracyEstimate
-from mnas.search_space import network_cost
-
-class Accuracy:
-    """Grows with depth, width and kernel."""
-    def evaluate(self, specs, *, seed):
-        scores = [sum(math.log(s.repeats * s.expansion * s.kernel) + s.se_ratio for s in spec.stages) for spec in specs]
-        return [AccuracyEstimate(0.4 + score / 80, 0.002, "made up for a test") for score in scores]
-
-class Slow(Accuracy):
-    """One network at a time, a tenth of a second each; counts its calls in a file."""
-    expensive = True
-    def evaluate(self, specs, *, seed):
-        assert len(specs) == 1
-        with open("calls.txt", "a") as file:
-            file.write(f"{seed}\\n")
-        time.sleep(0.1)
-        return super().evaluate(specs, seed=seed)
-
-class Failing(Accuracy):
-    """Cannot evaluate three networks in four."""
-    expensive = True
-    def evaluate(self, specs, *, seed):
-        if seed % 4:
-            raise RuntimeError("loss is NaN")
-        return super().evaluate(specs, seed=seed)
-
-class Hopeless(Accuracy):
-    expensive = True
-    def evaluate(self, specs, *, seed):
-        raise RuntimeError("no such file: images")
-
-class Latency:
-    """A tenth of a nanosecond a multiply-add."""
-    def predict(self, specs):
-        return [network_cost(spec).madds / 1e7 for spec in specs]
-
-class KillsItself(Latency):
-    """Dies like a process that ran out of memory, at its tenth call, once."""
-    calls = 0
-    def predict(self, specs):
-        KillsItself.calls += 1
-        if KillsItself.calls == 10 and not Path("died").exists():
-            Path("died").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().predict(specs)
-
-class Raises(Latency):
-    calls = 0
-    def predict(self, specs):
-        Raises.calls += 1
-        if Raises.calls > 5:
-            raise ConnectionError("the board does not answer")
-        return super().predict(specs)
-
-class NotANumber:
-    def predict(self, specs):
-        return [math.nan] * len(specs)
-
-class TooFew:
-    def predict(self, specs):
-        return [1.0] * (len(specs) - 1)
-
-class Negative:
-    def predict(self, specs):
-        return [-1.0] * len(specs)
-
-class NoPredict:
-    pass
-
-def wants_more(space, board_address):
-    return Latency()
-'''
 
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     (tmp_path / "models.py").write_text(MODELS)
     return tmp_path
-
-
-def mnas(work: Path, *arguments: str, code: int = 0, **more: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mnas", *arguments]
-    done = subprocess.run(
-        command, cwd=work, capture_output=True, text=True, timeout=120, env=environment(), **more
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def environment() -> dict[str, str]:
-    """The child imports the mnas that these tests import, from wherever it works."""
-    import mnas
-
-    return os.environ | {"PYTHONPATH": str(Path(mnas.__file__).parent.parent), "COLUMNS": "100"}
 
 
 Here = Callable[..., tuple[int, str]]
@@ -143,24 +47,6 @@ def here(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         return ended.value.code, capsys.readouterr().err
 
     return run
-
-
-SEARCH = (
-    "search",
-    "--target-latency",
-    "20ms",
-    "--latency",
-    "models:Latency",
-    "--accuracy",
-    "models:Accuracy",
-)
-
-
-def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    lines = done.stdout.strip().splitlines()
-    assert len(lines) == 1, "nothing but one JSON object may stand on stdout"
-    loaded: dict[str, Any] = json.loads(lines[0])
-    return loaded
 
 
 @pytest.fixture(scope="module")
@@ -572,24 +458,6 @@ def test_a_search_for_multiply_adds_times_only_the_winner(work: Path) -> None:
     assert 15_000_000 < result["baseline"]["madds"] <= 20_000_000
     assert result["baseline"]["latency_ms"] > 0
     assert result["baseline"]["latency_raw_ms"] > 0
-
-
-def test_the_latency_example_runs(work: Path) -> None:
-    source = Path(__file__).parent.parent / "examples" / "latency_plugin.py"
-    (work / "latency_plugin.py").write_text(source.read_text())
-    search = (
-        "search",
-        "--target-latency",
-        "30ms",
-        "--latency",
-        "latency_plugin:Phone",
-        "--accuracy",
-        "models:Accuracy",
-    )
-    result = result_of(mnas(work, *search, "--trials", "640", "--out", "run", "--json"))
-    # 10 % either way: the upper end has to be within.
-    assert result["baseline"]["latency_high_ms"] <= 30.0
-    assert result["baseline"]["latency_source"] == "predicted by latency_plugin:Phone"
 
 
 def test_a_search_on_digits_ships_a_network_that_reads_them(work: Path) -> None:

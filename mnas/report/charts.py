@@ -15,6 +15,7 @@ from mnas.report.figure import (
     INK,
     SOFT,
     Figure,
+    add_label,
     add_line,
     add_tick,
     bars,
@@ -75,6 +76,9 @@ def pareto(run: RunData) -> Figure | None:
     for value, label in _budgets(run):
         if _x(run, value) <= 1.3 * max(costs):
             add_line(layout, _x(run, value), label)
+    for network, cost in _placed(run):
+        label = words.name_of(clip(network.name, 24))
+        add_label(layout, _x(run, cost), per_cent(network.accuracy or 0.0), label)
     if run.kind == "latency":
         _rug(run, layout, max(costs))
     return {"data": traces, "layout": layout}
@@ -259,21 +263,28 @@ def _finalists(run: RunData, unit: str) -> list[Figure]:
     return traces
 
 
-def _published(run: RunData, unit: str) -> list[Figure]:
-    """Published networks that the accuracy model covers, where the model puts them."""
+def _placed(run: RunData) -> list[tuple[Network, float]]:
+    """Published networks that the accuracy model covers, with their costs."""
     known = [(n, _network_cost(run, n)) for n in run.comparison if n.accuracy is not None]
-    placed = [(n, cost) for n, cost in known if cost is not None]
+    return [(n, cost) for n, cost in known if cost is not None]
+
+
+def _published(run: RunData, unit: str) -> list[Figure]:
+    """Published networks, where the accuracy model puts them."""
+    placed = _placed(run)
     if not placed:
         return []
+    latency = run.kind == "latency"
+    colour = ACCENT if latency else INK
     trace = points(
-        "published network",
+        f"published network{', measured' if latency else ''}",
         [_x(run, cost) for _, cost in placed],
         [n.accuracy or 0.0 for n, _ in placed],
         [words.name_of(clip(n.name)) for n, _ in placed],
         unit,
-        {"size": 10, "color": "#fff", "symbol": "diamond", "line": {"color": INK, "width": 2}},
+        {"size": 10, "color": "#fff", "symbol": "diamond", "line": {"color": colour, "width": 2}},
     )
-    return [trace | {"mode": "markers+text", "textposition": "bottom right"}]
+    return [trace]
 
 
 def _rug(run: RunData, layout: Figure, most: float) -> None:
@@ -281,7 +292,7 @@ def _rug(run: RunData, layout: Figure, most: float) -> None:
     shown = sorted((n.latency.ms, n.name) for n in unplaced(run) if n.latency and n.latency.ms <= 1.3 * most)
     for number, (ms, name) in enumerate(shown):
         side = ("right", "left")[number % 2]
-        add_tick(layout, short(ms), words.name_of(clip(name)), side)
+        add_tick(layout, short(ms), words.name_of(clip(name, 24)), side, ACCENT)
 
 
 def _network_cost(run: RunData, network: Network) -> float | None:

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 from mnas.report import words
 from mnas.report.data import Network, RunData
+from mnas.report.figure import clip
 from mnas.search_space import network_cost
 from mnas.zoo import ZOO
 
+# Characters of a name, at most (chosen here: those of a run that a stranger made may be endless).
+LONGEST = 30
 # Top-1 on ImageNet after full training, in per cent, as the papers report it, and where.
 PUBLISHED = {
     "efficientnet_b0": ("77.1", "EfficientNet-B0: arXiv 1905.11946, Table 2"),
@@ -24,6 +27,7 @@ class Row:
     latency: str
     interval: str
     measured: bool
+    noisy: bool
     bar: float
     latency_ratio: str
     madds: str
@@ -37,15 +41,14 @@ class Row:
 
 
 def rows(run: RunData) -> list[Row]:
-    """The found networks first, then the published; ratios are to what the run hands over."""
+    """The found networks first, then the published; ratios are to the baseline, which was measured beside them."""
     own = [(n, label) for n, label in ((run.baseline, "baseline"), (run.scaled, "scaled")) if n is not None]
-    chosen = run.chosen
-    if chosen is None:
+    if run.baseline is None:
         return []
     networks = [(network, label, True) for network, label in own]
-    networks += [(network, words.name_of(network.name), False) for network in run.comparison]
+    networks += [(network, clip(words.name_of(network.name), LONGEST), False) for network in run.comparison]
     most = max((n.latency.ms for n, _, _ in networks if n.latency is not None), default=0.0) or 1.0
-    return [_row(network, label, mine, chosen, most) for network, label, mine in networks]
+    return [_row(network, label, mine, run.baseline, most) for network, label, mine in networks]
 
 
 def sources(run: RunData) -> list[str]:
@@ -53,21 +56,21 @@ def sources(run: RunData) -> list[str]:
     return [PUBLISHED[network.name][1] for network in run.comparison if _published(network)]
 
 
-def _row(network: Network, label: str, own: bool, chosen: Network, most: float) -> Row:
-    latency, base = network.latency, chosen.latency
-    ratio = words.ratio(latency.ms / base.ms) if latency is not None and base is not None and base.ms else ""
+def _row(network: Network, label: str, own: bool, base: Network, most: float) -> Row:
+    latency, base_ms = network.latency, base.latency.ms if base.latency is not None else 0.0
     return Row(
         name=label,
         own=own,
         latency="" if latency is None else words.ms(latency.ms),
         interval="" if latency is None else words.span(latency),
         measured=latency is not None and latency.measured,
+        noisy=network.status == "noisy",
         bar=0.0 if latency is None else latency.ms / most,
-        latency_ratio=ratio,
+        latency_ratio=words.ratio(latency.ms / base_ms) if latency is not None and base_ms else "",
         madds=words.count(network.madds),
-        madds_ratio=words.ratio(network.madds / max(1, chosen.madds)),
+        madds_ratio=words.ratio(network.madds / max(1, base.madds)),
         params=words.count(network.params),
-        params_ratio=words.ratio(network.params / max(1, chosen.params)),
+        params_ratio=words.ratio(network.params / max(1, base.params)),
         resolution=network.resolution,
         accuracy="" if network.accuracy is None else words.percent(network.accuracy),
         reason=network.accuracy_reason or "",

@@ -128,9 +128,9 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The winner scaled by one rule; `coefficients` are alpha, beta, gamma."""
+    """The winner scaled by one rule; `coefficients` are alpha, beta, gamma, None for the released table."""
 
-    coefficients: tuple[float, float, float]
+    coefficients: tuple[float, float, float] | None
     conditions: str
     members: tuple[Network, ...]
 
@@ -140,12 +140,15 @@ class RunData:
     """Everything that a report shows of one run.
 
     Args:
-        path: of the run directory, absolute.
+        path: of the run directory, absolute; `place` is what a command calls it, quoted.
         status: `done`, `noisy`, `no_feasible`, or `unfinished`.
         target: ms where `kind` is `latency`, else multiply-adds; `budget` is what the search aimed at
             (less than the target where the winner was grown), None while it is not known.
+        accuracy_source: what the trials' accuracies are, in words; None before the first.
         counts: trials by status; `wanted` is how many were asked for.
         error: the latency predictor's, where there is one.
+        range_ms: of the space's smallest and largest network, measured or predicted; None where it is not known.
+        reference_ms: what the reference network took at the start of the search; None where it was not timed.
         began: seconds since the epoch, None for an empty store.
         config: as stored, in order.
         plugin_flags: flags that resuming needs again.
@@ -153,6 +156,7 @@ class RunData:
     """
 
     path: Path
+    place: str
     status: Literal["done", "noisy", "no_feasible", "unfinished"]
     kind: Literal["latency", "madds"]
     target: float
@@ -162,6 +166,7 @@ class RunData:
     reward: str
     accuracy_kind: AccuracyKind
     accuracy_name: str
+    accuracy_source: str | None
     latency_name: str
     conditions: str | None
     seconds: float
@@ -173,6 +178,8 @@ class RunData:
     scaled: Network | None
     comparison: tuple[Network, ...]
     error: PredictorError | None
+    range_ms: tuple[float, float] | None
+    reference_ms: float | None
     calibration: Calibration | None
     family: Family | None
     warnings: tuple[str, ...]
@@ -185,6 +192,13 @@ class RunData:
     def chosen(self) -> Network | None:
         """What the run hands over: the scaled network where there is one."""
         return self.scaled or self.baseline
+
+    @property
+    def finalists_measured(self) -> bool:
+        """Whether a clock judged the finalists; no for none."""
+        return bool(self.finalists) and all(
+            f.latency is not None and f.latency.measured for f in self.finalists
+        )
 
     @property
     def best(self) -> Tried | None:

@@ -8,6 +8,7 @@ from typing import Any
 Figure = dict[str, Any]
 
 ACCENT, INK, SOFT, FAINT, GRID = "#c2410c", "#1c2430", "#64748b", "#a9b4c2", "#e6eaf0"
+BEHIND = "rgba(255,255,255,0.82)"  # a text, so that it can be read over points and lines
 TICK = 0.1  # of the chart's height
 
 
@@ -19,11 +20,24 @@ def add_line(layout: Figure, x: float, label: str) -> None:
     )
 
 
-def add_tick(layout: Figure, x: float, label: str, side: str) -> None:
-    """A short line at the bottom, its label upright on a side (`left` or `right` of the text) of its upper end."""
-    _add_vertical(layout, x, TICK, {"color": SOFT, "width": 1.5})
+def add_tick(layout: Figure, x: float, label: str, side: str, colour: str) -> None:
+    """A short line at the bottom, its label upright beside it, on the left for `right`: where the text is anchored."""
+    _add_vertical(layout, x, TICK, {"color": colour, "width": 2})
     look = {"xanchor": side, "yanchor": "bottom", "textangle": -90, "font": {"color": SOFT}}
     _add_note(layout, x, TICK / 2, label, look)
+
+
+def add_label(layout: Figure, x: float, y: float, label: str) -> None:
+    """A text below a point and to its right, where no better network lies."""
+    look = {
+        "yref": "y",
+        "xanchor": "left",
+        "yanchor": "top",
+        "xshift": 4,
+        "yshift": -4,
+        "font": {"color": INK},
+    }
+    _add_note(layout, x, y, label, look)
 
 
 def _add_vertical(layout: Figure, x: float, height: float, line: Figure) -> None:
@@ -33,7 +47,7 @@ def _add_vertical(layout: Figure, x: float, height: float, line: Figure) -> None
 
 def _add_note(layout: Figure, x: float, y: float, label: str, look: Figure) -> None:
     note = {"x": x, "y": y, "xref": "x", "yref": "paper", "text": safe(label), "showarrow": False, **look}
-    note["font"] = {"size": 12, **look["font"]}
+    note |= {"font": {"size": 12, **look["font"]}, "bgcolor": BEHIND, "borderpad": 1}
     layout["annotations"].append(note)
 
 

@@ -32,7 +32,7 @@ def read_network(fields: Fields, name: str, spec: NetworkSpec | None) -> Network
         resolution=fields.whole("resolution"),
         block_strings=fields.texts("block_strings"),
         latency=read_latency(fields),
-        status=fields.maybe_text("status") or "ok",
+        status=fields.maybe_text("status") or fields.maybe_text("latency_status") or "ok",
         accuracy=fields.maybe_amount("accuracy"),
         accuracy_std=fields.maybe_amount("accuracy_std"),
         accuracy_source=fields.maybe_text("accuracy_source"),
@@ -103,9 +103,11 @@ def read_family(file: Path) -> Family | None:
     if not file.is_file():
         return None
     fields = Fields.read(file)
-    rule = fields.object("coefficients")
+    rule = fields.maybe_object("coefficients")
     return Family(
-        coefficients=(rule.amount("alpha"), rule.amount("beta"), rule.amount("gamma")),
+        coefficients=None
+        if rule is None
+        else (rule.amount("alpha"), rule.amount("beta"), rule.amount("gamma")),
         conditions=fields.text("conditions"),
         members=tuple(read_network(item, item.text("name"), None) for item in fields.objects("members")),
     )

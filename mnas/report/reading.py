@@ -1,5 +1,6 @@
 """A run directory as data. Nothing that the run names is imported; every field is checked."""
 
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -39,6 +40,7 @@ def read_run(path: Path) -> RunData:
     kind, target = _target(config)
     history, began = _history(run)
     result = _result(run, history)
+    predictor = None if result is None else result.maybe_object("calibration")
     trials = _tried(run, history, kind)
     baseline = _winner(result, "baseline", run.baseline)
     if _status(result) == "done" and baseline is None:
@@ -47,6 +49,7 @@ def read_run(path: Path) -> RunData:
     flags = [f" --{name} {value}" for name, value in names.items() if value and is_reference(value)]
     return RunData(
         path=run.path,
+        place=shlex.quote(_place(run.path)),
         status=_status(result),
         kind=kind,
         target=target,
@@ -56,6 +59,7 @@ def read_run(path: Path) -> RunData:
         reward=config.maybe_text("reward") or "hard",
         accuracy_kind=_accuracy_kind(names["accuracy"]),
         accuracy_name=names["accuracy"] or "imagenet-surrogate",
+        accuracy_source=_source(run, history),
         latency_name=names["latency"] or "calibrated",
         conditions=None if result is None else result.maybe_text("conditions"),
         seconds=history.seconds if result is None else result.amount("seconds"),
@@ -66,7 +70,9 @@ def read_run(path: Path) -> RunData:
         baseline=baseline,
         scaled=_winner(result, "scaled", run.scaled),
         comparison=() if result is None else tuple(_compared(item) for item in result.objects("comparison")),
-        error=_error(result),
+        error=None if predictor is None or "mape" not in predictor else read_error(predictor),
+        range_ms=_range(predictor),
+        reference_ms=None if predictor is None else predictor.maybe_amount("reference_ms"),
         calibration=read_calibration(run.calibration),
         family=read_family(run.path / "family.json"),
         warnings=() if result is None else result.texts("warnings"),
@@ -75,6 +81,15 @@ def read_run(path: Path) -> RunData:
         plugin_flags="".join(flags),
         environment=_environment(run.environment),
     )
+
+
+def _place(path: Path) -> str:
+    """The path as a command names it: from the current folder where it lies below that, else absolute."""
+    try:
+        below = str(path.relative_to(Path.cwd()))
+    except (OSError, ValueError):  # no current folder any more; not below it
+        return str(path)
+    return f"./{below}" if below.startswith("-") else below
 
 
 def _target(config: Fields) -> tuple[Any, float]:
@@ -158,6 +173,12 @@ def _tried(run: RunDirectory, history: History, kind: str) -> tuple[Tried, ...]:
     return tuple(Tried(*row, on_front=row[0] in front) for row in rows)
 
 
+def _source(run: RunDirectory, history: History) -> str | None:
+    """What the trials' accuracies are, by the first that says so."""
+    said = next((trial.source for trial in history.trials if trial.status == "done" and trial.source), None)
+    return Fields(run.trials, "trials", {"source": said}).maybe_text("source")
+
+
 def _finalist(row: Fields) -> Finalist:
     return Finalist(
         trial=row.whole("trial"),
@@ -170,9 +191,10 @@ def _finalist(row: Fields) -> Finalist:
     )
 
 
-def _error(result: Fields | None) -> Any:
-    found = None if result is None else result.maybe_object("calibration")
-    return None if found is None or "mape" not in found else read_error(found)
+def _range(predictor: Fields | None) -> tuple[float, float] | None:
+    if predictor is None or "fastest_ms" not in predictor:
+        return None
+    return predictor.amount("fastest_ms"), predictor.amount("slowest_ms")
 
 
 def _winner(result: Fields | None, name: str, file: Path) -> Network | None:

@@ -17,6 +17,7 @@ from mnas.report import blocks, charts, compared, words
 from mnas.report.data import Network, RunData
 from mnas.report.figure import Figure
 from mnas.report.reading import read_run
+from mnas.report.sections import family_text, finalists_text, pareto_caption, predictor_text
 from mnas.report.story import tell
 
 FILE = "report.html"
@@ -70,14 +71,16 @@ def render(run: RunData) -> str:
     return _template().render(
         run=run,
         story=tell(run),
+        pareto_caption=pareto_caption(run) if run.trials else "",
+        finalists_text=words.unbroken(finalists_text(run)),
+        predictor_text=words.unbroken(predictor_text(run)),
+        family_text="" if run.family is None else words.unbroken(family_text(run.family)),
+        accuracy="predicted top-1" if run.accuracy_kind == "predicted" else "accuracy",
         words=words,
         figures={name: _json(figure) for name, figure in figures.items() if figure is not None},
         drawings=_drawings(run),
         compared=compared.rows(run),
         sources=compared.sources(run),
-        shown=len(charts.thinned(run)),
-        ticks=run.kind == "latency" and len(charts.unplaced(run)) > 0,
-        below=charts.below(run) if run.trials else 0,
         window=charts.WINDOW,
         began="" if run.began is None else _date(run.began),
         style=Markup(_own("page.css")),  # noqa: S704  ours, from the package

@@ -41,11 +41,13 @@ class Story:
 
 
 def tell(run: RunData) -> Story:
-    """What the first screen says of this run; no line of the headline ends between a number and its unit."""
+    """What the first screen says of this run."""
     story = _tell(run)
     return replace(
         story,
-        headline=story.headline.replace(" ms", "\N{NO-BREAK SPACE}ms").replace(" %", "\N{NO-BREAK SPACE}%"),
+        headline=words.unbroken(story.headline),
+        lead=words.unbroken(story.lead),
+        notes=[(word, words.unbroken(text)) for word, text in story.notes],
     )
 
 
@@ -60,12 +62,12 @@ def _tell(run: RunData) -> Story:
 def export_command(run: RunData) -> str:
     """How to get the network that was found as a file."""
     network = " --network scaled" if run.scaled is not None else ""
-    return f"mnas export {shlex.quote(str(run.path))}{network} --format onnx"
+    return f"mnas export {run.place}{network} --format onnx"
 
 
 def resume_command(run: RunData) -> str:
     """How to go on, as `mnas.search.run.resume_command` says it, from the stored texts alone."""
-    return f"mnas resume {shlex.quote(str(run.path))}{run.plugin_flags}"
+    return f"mnas resume {run.place}{run.plugin_flags}"
 
 
 def _found(run: RunData, network: Network) -> Story:
@@ -109,8 +111,9 @@ def _lead(run: RunData) -> str:
         text += f"; latency is for {run.conditions}"
     text += "."
     if run.scaled is not None and run.budget is not None:
+        spread = "" if run.range_ms is None else f" (about {words.between(run.range_ms)} ms)"
         text += (
-            f" Every network of the space is within the target, so a baseline was searched at "
+            f" Every network of the space is within the target{spread}, so a baseline was searched at "
             f"{words.cost(run, run.budget)} and grown by compound scaling ({words.rule(run.scaled)}, "
             f"{run.scaled.resolution} pixels) to fill it."
         )
@@ -141,7 +144,8 @@ def _accuracy_figure(run: RunData, network: Network) -> KeyFigure:
     if network.accuracy is None:
         note = ""
         if run.baseline is not None and run.baseline.accuracy is not None:
-            note = f"its baseline: {words.percent(run.baseline.accuracy, 1)} %"
+            how = {"predicted": ", predicted", "trained": "", "plug-in": ""}[run.accuracy_kind]
+            note = f"its baseline: {words.percent(run.baseline.accuracy, 1)} %{how}"
         return KeyFigure("Accuracy", "unknown", "", note)
     label = {"predicted": "Top-1, predicted", "trained": "Accuracy, trained", "plug-in": "Accuracy, plug-in"}
     note = ""
@@ -152,8 +156,7 @@ def _accuracy_figure(run: RunData, network: Network) -> KeyFigure:
 
 
 def _accuracy_note(run: RunData, grown: bool) -> tuple[str, str]:
-    baseline = run.baseline
-    source = (baseline.accuracy_source if baseline else None) or f"the word of {run.accuracy_name}"
+    source = (run.baseline and run.baseline.accuracy_source) or run.accuracy_source or "of unknown origin"
     whose = "The baseline's accuracy" if grown else "Accuracy"
     unknown = ""
     if grown and run.scaled is not None and run.scaled.accuracy_reason:
@@ -162,7 +165,7 @@ def _accuracy_note(run: RunData, grown: bool) -> tuple[str, str]:
         return "Predicted", f"{whose} is {source}. {PROXY}{unknown}"
     if run.accuracy_kind == "trained":
         return "Trained", f"{whose}: {source}.{unknown}"
-    return "Plug-in", f"{whose} is what {run.accuracy_name} says: {source}.{unknown}"
+    return "Plug-in", f"{whose} is what the plug-in {run.accuracy_name} says: {source}.{unknown}"
 
 
 def _latency_note(run: RunData, network: Network) -> tuple[str, str]:
@@ -175,13 +178,14 @@ def _latency_note(run: RunData, network: Network) -> tuple[str, str]:
             f"Latency is the estimate of the run's own plug-in ({latency.source}); nothing was timed, since its "
             f"device need not be the machine that searched.",
         )
-    processes = "fresh processes" if network is run.scaled else "five fresh processes"
-    wall = f"; the plain wall clock said {words.ms(latency.raw_ms or 0)} ms"
+    one_thread = dict(run.config).get("threads", "1") == "1"
+    wall = f", {words.ms(latency.raw_ms or 0)} ms by the wall clock" if one_thread else ""
+    clock = " on the core" if one_thread else " by the wall clock"
     hangs = "" if run.kind == "latency" else " Nothing hung on it: the target counts multiply-adds."
     return (
         "Measured",
-        f"Latency was timed on this device in {processes}, each run paired with a reference "
-        f"network{wall}.{hangs}",
+        f"Latency was timed on this device: the network's median over five fresh processes is "
+        f"{words.ms(latency.ms)} ms{clock}{wall}. A reference network ran in between, to tell noise.{hangs}",
     )
 
 
@@ -199,7 +203,7 @@ def _no_feasible(run: RunData) -> Story:
     uppers = [f.latency.upper_ms for f in run.finalists if f.latency is not None and f.status != "noisy"]
     if run.kind == "madds":
         uppers = [finalist.predicted for finalist in run.finalists]
-    nearest = min(uppers, default=None)
+    nearest = min(uppers or [trial.high for trial in run.trials], default=None)
     lead, command = _lead(run), None
     headline = f"No network within {words.target(run)} was found"
     if run.budget is not None and run.budget < run.target:
@@ -210,7 +214,7 @@ def _no_feasible(run: RunData) -> Story:
     why = "Search again with a budget that the nearest one meets:"
     return Story(
         headline=headline,
-        lead=f"{lead} The finalists and every trial are below.",
+        lead=lead,
         why=why if command else "Search again with more --trials.",
         command=command,
         figures=_counts(run),
@@ -256,7 +260,7 @@ def _not_done(run: RunData) -> Story:
     if best is not None:
         lead += (
             f" The best of them: {words.percent(best.accuracy, 1)} % at {words.cost(run, best.cost)} "
-            f"(trial {best.number}, not yet measured as a finalist)."
+            f"(trial {best.number}; both as the search knows them, not measured as a finalist)."
         )
     headline, why = f"The search for {words.target(run)} is not finished", "Go on with it:"
     if run.status == "noisy":
@@ -274,21 +278,19 @@ def _counts(run: RunData) -> list[KeyFigure]:
     if run.best is not None:
         note = f"trial {run.best.number}"
         figures.append(KeyFigure("Best reward", f"{run.best.reward:.4f}", "", note))
-    figures.append(
-        KeyFigure("Finalists", f"{len(run.finalists)}", "", "measured" if run.finalists else "none yet")
-    )
-    figures.append(KeyFigure("Searched for", words.duration(run.seconds), "", ""))
+    judged = "measured" if run.finalists_measured else "judged" if run.finalists else "none"
+    figures.append(KeyFigure("Finalists", f"{len(run.finalists)}", "", judged))
+    if run.seconds:
+        figures.append(KeyFigure("Searched for", words.duration(run.seconds), "", ""))
     return figures
 
 
 def _open_notes(run: RunData) -> list[tuple[str, str]]:
     """What the figures of a run without a winner are."""
     notes = []
-    if run.accuracy_kind == "predicted":
-        notes.append(
-            ("Predicted", f"Accuracies are top-1 under Accel-NASBench's short proxy training. {PROXY}")
-        )
-    if any(finalist.latency is not None and finalist.latency.measured for finalist in run.finalists):
-        text = "The finalists were timed on this device in five fresh processes, paired with a reference network."
+    if run.trials:
+        notes.append(_accuracy_note(run, False))
+    if run.finalists_measured:
+        text = "The finalists were timed together on this device, in five fresh processes."
         notes.append(("Measured", text))
     return notes

@@ -1,5 +1,7 @@
 """Figures as people read them, with their units."""
 
+import re
+
 from mnas.report.data import Latency, Network, RunData
 from mnas.units import format_count
 
@@ -63,6 +65,8 @@ def square(size: int) -> str:
 
 def duration(seconds: float) -> str:
     """`93 s`, `12 min`, `3.4 h`."""
+    if seconds < 1:
+        return "under 1 s"
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
@@ -76,6 +80,31 @@ def cost(run: RunData, value: float) -> str:
 def target(run: RunData) -> str:
     """The target as a person would say it: `15 ms`, `400M multiply-adds`."""
     return f"{run.target:g} ms" if run.kind == "latency" else f"{count(run.target)} multiply-adds"
+
+
+def between(ends: tuple[float, float]) -> str:
+    """Two numbers, roughly: `1.7 to 27`."""
+    low, high = ends
+    return f"{number(low, 2)} to {number(high, 2)}"
+
+
+def parts(command: str) -> list[str]:
+    """A command as what may stand on lines of its own: each option with its value.
+
+    >>> parts("mnas export runs/first --format onnx")
+    ['mnas export runs/first', '--format onnx']
+    """
+    return re.split(" (?=--)", command)
+
+
+def unbroken(text: str) -> str:
+    """The text with no line that ends between a number and its unit."""
+    return text.replace(" ms", "\N{NO-BREAK SPACE}ms").replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
 
 
 def rule(network: Network) -> str:

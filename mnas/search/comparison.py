@@ -41,6 +41,7 @@ def _accuracy(problem: Problem, spec: NetworkSpec) -> dict[str, Any]:
         return {"accuracy": None, "accuracy_reason": reason, "accuracy_source": None}
     try:
         (estimate,) = check_accuracies(problem.accuracy.evaluate([spec], seed=0), 1, problem.accuracy_name)
-    except MnasError as error:
-        return {"accuracy": None, "accuracy_reason": str(error), "accuracy_source": None}
+    except Exception as error:  # a plug-in need not cover networks of other spaces, and may say so in any way
+        reason = str(error) if isinstance(error, MnasError) else f"{type(error).__name__}: {error}"
+        return {"accuracy": None, "accuracy_reason": reason, "accuracy_source": None}
     return {"accuracy": estimate.value, "accuracy_std": estimate.std, "accuracy_source": estimate.source}

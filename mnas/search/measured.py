@@ -80,12 +80,13 @@ def measure_here(
         on_progress=reporter.progress,
     )
     warnings = list(result.warnings)
-    drift = 0.0 if start_ms is None else abs(result.reference_ms / start_ms - 1)
-    if drift > DRIFT_WARNS:
+    moved = 0.0 if start_ms is None else result.reference_ms / start_ms - 1
+    if abs(moved) > DRIFT_WARNS:
         warnings.append(
-            f"the reference network's latency moved by {drift:.0%} since the start of the search."
+            f"the reference network took {abs(moved):.0%} {'more' if moved > 0 else 'less'} now than at the start of "
+            f"the search; the figures here are those of now."
         )
-    found = {name: _latency(result, name, drift) for name in networks}
+    found = {name: _latency(result, name) for name in networks}
     apart = [abs(latency.fields["latency_raw_ms"] / latency.ms - 1) for latency in found.values()]
     if max(apart) > RAW_DIFFERS:
         warnings.append(
@@ -95,9 +96,9 @@ def measure_here(
     return DeviceLatencies(found, warnings, {**result.to_dict(), "start_reference_ms": start_ms})
 
 
-def _latency(result: MeasurementSet, name: str, drift: float) -> DeviceLatency:
+def _latency(result: MeasurementSet, name: str) -> DeviceLatency:
     m, ms = result[name], own_ms(result[name].samples, seed=result.seed)
     # A wall clock far beyond the time on the core is another process's doing: no verdict on the network.
-    noisy = drift > DRIFT_REJECTS or m.raw_ms > (1 + DRIFT_REJECTS) * ms.value
+    noisy = m.raw_ms > (1 + DRIFT_REJECTS) * ms.value
     fields = latency_fields(ms.value, m.raw_ms, ms.low, ms.high, MEASURED)
     return DeviceLatency(ms.value, max(ms.high, m.raw_ms), "noisy" if noisy else m.status, fields)

@@ -94,7 +94,9 @@ def make_data(config: SearchConfig) -> "ImageData | None":
         return None
     from mnas.data import load_data
 
-    return load_data(config.data)
+    return load_data(
+        config.data, resolution=config.resolution, skip_unreadable=config.skip_unreadable
+    )
 
 
 def make_space(config: SearchConfig, data: "ImageData | None") -> SearchSpace:
