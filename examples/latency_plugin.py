@@ -2,6 +2,10 @@
 
     cd examples && mnas search --target-latency 30ms --latency latency_plugin:Phone --trials 2000
 
+    baseline 0-0-2-0-1-1-1-0-1-1-2-0-2-1-1-1-2-0-0-0-2-1-3-1-2-1-0-1: 4,764,050 parameters, 306,131,232 MAdds
+      latency  26.31 ms (23.68 to 28.94), predicted by latency_plugin:Phone
+      accuracy 65.58%: predicted top-1 under Accel-NASBench's short proxy training (held-out MAE 0.27 points)
+
 Anything with `predict(specs)` will do. Its factory may ask for `space`, `conditions` and `seed` by name. Give
 `LatencyEstimate`s to pass on an interval and a device; a bare number of milliseconds is taken as certain.
 The finalists are judged by these estimates alone, since your device need not be the machine you type on.

@@ -6,9 +6,21 @@ them is additive over segments.
 
 from functools import lru_cache
 from math import prod
+from typing import assert_never
 
 from mnas.search_space import Block, NetworkSpec, Segment, segment_program, segments, walk
-from mnas.search_space.program import Activate, AvgPool, Conv, GlobalPool, Linear, MatchChannels, Operation
+from mnas.search_space.program import (
+    Activate,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Dropout,
+    DropPath,
+    GlobalPool,
+    Linear,
+    MatchChannels,
+    Operation,
+)
 
 # ONNX Runtime's CPU kernels hold channels in blocks (its NCHWc layout), of 16 with AVX-512 and NEON, of 8 with AVX2.
 # Convolutions pad their channels to whole blocks, but pooling and the gates' averages leave the layout where channels
@@ -75,8 +87,8 @@ def _operation(operation: Operation) -> dict[str, float]:
             return _conv(operation, channels, height * width, kernel, groups)
         case Linear(in_shape=in_shape, out_features=out):
             return {"vector_madds": prod(in_shape) * out}
-        case Activate(in_shape=(_, 1, 1)) | GlobalPool():
-            return {}
+        case Activate(in_shape=(_, 1, 1)) | GlobalPool() | BatchNorm() | DropPath() | Dropout():
+            return {}  # free, or folded into the convolution before
         case Activate(in_shape=in_shape, kind=kind):
             return {"silu_elements" if kind in ("silu", "sigmoid") else "clamp_elements": prod(in_shape)}
         case AvgPool(in_shape=(channels, _, _)):
@@ -84,7 +96,7 @@ def _operation(operation: Operation) -> dict[str, float]:
         case MatchChannels():
             return {"match_elements": prod(operation.out_shape)}
         case _:
-            return {}
+            assert_never(operation)
 
 
 def _conv(operation: Conv, channels: int, pixels: int, kernel: int, groups: int) -> dict[str, float]:

@@ -90,8 +90,8 @@ def _comparison(result: Mapping[str, Any]) -> str:
     rows = []
     for row in [{"name": "this baseline", **baseline}, *result["comparison"]]:
         accuracy = "-" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
-        cells = [row["name"], accuracy, f"{row['latency_ms']:.2f} ms", f"{row['madds'] / 1e6:.0f}M"]
-        rows.append([*cells, f"{row['params'] / 1e6:.1f}M"])
+        counts = [format_count(row["madds"]), format_count(row["params"])]
+        rows.append([row["name"], accuracy, f"{row['latency_ms']:.2f} ms", *counts])
     return table(["measured together", "accuracy", "latency", "MAdds", "params"], rows)
 
 

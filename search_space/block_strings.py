@@ -22,7 +22,9 @@ def encode_stage(stage: StageSpec) -> str:
     Raises:
         InputError: the stage has something that timm's grammar cannot say.
     """
-    code = _CODES[stage.op]
+    code = _CODES.get(stage.op)
+    if code is None:
+        raise InputError(f"the op {stage.op} has no block string; use the JSON of the network.")
     if stage.skip == "pool":
         raise InputError("a pooling skip has no block string; use the JSON of the network.")
     if code == "cn" and stage.se_ratio:

@@ -461,8 +461,19 @@ def test_a_search_for_multiply_adds_times_only_the_winner(work: Path) -> None:
 
 
 def test_a_search_on_digits_ships_a_network_that_reads_them(work: Path) -> None:
-    search = ("search", "--data", "digits", "--target-latency", "0.8ms", "--latency", "models:Latency")
-    result = result_of(mnas(work, *search, "--trials", "3", "--out", "run", "--json"))
+    shutil.copy(
+        Path(__file__).parent.parent / "examples" / "space_plugin.py", work
+    )  # small networks train quickly
+    flags = (
+        "--space",
+        "space_plugin:small_mobile",
+        "--target-latency",
+        "0.1ms",
+        "--latency",
+        "models:Latency",
+    )
+    search = ("search", "--data", "digits", *flags, "--trials", "3", "--out", "run", "--json")
+    result = result_of(mnas(work, *search))
     baseline = result["baseline"]
     assert result["status"] == "done"
     assert baseline["resolution"] == 32

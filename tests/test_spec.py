@@ -7,6 +7,7 @@ from mnas.search_space import (
     NetworkSpec,
     StageSpec,
     Style,
+    block_strings,
     decode_stage,
     encode_stage,
     encode_stages,
@@ -114,6 +115,12 @@ TIMM_STRINGS = {
 def test_block_strings_are_read_as_timm_reads_them(text: str) -> None:
     assert decode_stage(text) == TIMM_STRINGS[text]
     assert decode_stage(encode_stage(TIMM_STRINGS[text])) == TIMM_STRINGS[text]
+
+
+def test_an_op_that_timm_s_grammar_lacks_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(block_strings._CODES, "conv")  # as for a new op that has no code
+    with pytest.raises(InputError, match="the op conv has no block string"):
+        encode_stage(TIMM_STRINGS["cn_r1_k3_s1_c16_skip"])
 
 
 def test_block_strings_mean_the_same_to_timm() -> None:

@@ -14,6 +14,7 @@ from mnas.search.reporting import Reporter
 from mnas.search_space import Cost, NetworkSpec, SearchSpace, network_cost
 from mnas.seeds import derive_seed
 from mnas.store import EventStore
+from mnas.units import format_count
 
 # A result that took long is made durable at once; cheap ones wait for the end of their batch.
 _COMMIT_EVERY_S = 1.0
@@ -226,7 +227,7 @@ class Loop:
             text = "no result yet"
         else:
             ms = best.metrics.get("latency_ms")
-            cost = f"{best.metrics['madds'] / 1e6:.0f}M MAdds" if ms is None else f"{ms:.2f} ms"
+            cost = f"{format_count(best.metrics['madds'])} MAdds" if ms is None else f"{ms:.2f} ms"
             text = f"best reward {best.reward:.4f} (accuracy {best.metrics['accuracy']:.1%}, {cost})"
         self.reporter.progress(done, total, text)
 
