@@ -6,12 +6,12 @@
 With the run of space_plugin.py and an 8 x 8 image of scikit-learn's digits (a light digit on black) this prints:
 
     weights: trained 6 epochs on digits (1,078 images), scored on 359 validation images
-    class 3     93.6%
-    class 9      1.2%
-    class 6      1.2%
+    3             93.6%
+    9              1.2%
+    6              1.2%
     0.03 ms a run (median of 50, batch 1, 1 thread)
 
-The file says what its weights are and how an image becomes its input. It does not name the classes: they are numbers.
+The file says what its weights are, how an image becomes its input, and the names of the classes.
 Of weights that were never trained this is said, and only the time is shown. To make such an image:
 
     python -c "from PIL import Image; from sklearn.datasets import load_digits as digits
@@ -48,12 +48,15 @@ def open_network(path: Path) -> onnxruntime.InferenceSession:
 
 
 def read_image(path: Path, channels: int) -> Image.Image:
-    """The image in grey (1 channel) or in colour (3)."""
+    """The middle square of the image, in grey (1 channel) or in colour (3)."""
     try:
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):
                 raise SystemExit(f"error: {path} has more than 8 bits a channel; save it with 8.")
-            return image.convert("L" if channels == 1 else "RGB")
+            side = min(image.size)
+            left, top = ((size - side) // 2 for size in image.size)
+            square = image.crop((left, top, left + side, top + side))  # as in training
+            return square.convert("L" if channels == 1 else "RGB")
     except FileNotFoundError:
         raise SystemExit(f"error: there is no image {path}.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -113,8 +116,9 @@ def main() -> None:
         expects = json.loads(metadata["input"])
         image = read_image(options.image, len(expects["mean"]))
         shares = classify(network, prepare(image, expects))
+        classes = json.loads(metadata.get("classes", "[]"))
         for number in np.argsort(-shares, kind="stable")[:SHOWN]:
-            print(f"class {number:<4} {shares[number]:6.1%}")
+            print(f"{classes[number] if classes else number!s:<12} {shares[number]:6.1%}")
     print(f"{milliseconds(network):.2f} ms a run (median of {RUNS}, batch 1, 1 thread)")
 
 

@@ -42,6 +42,7 @@ class SearchConfig(BaseModel):
     classes: Positive | None = None
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     data: str | None = None
+    skip_unreadable: bool = False
     epochs: Positive | None = None
     latency: str = "calibrated"
     recalibrate: bool = False
@@ -80,6 +81,8 @@ class SearchConfig(BaseModel):
             raise ValueError(f"--recalibrate goes with --latency calibrated, not with {self.latency}")
         if self.epochs is not None and self.data is None:
             raise ValueError("--epochs belongs to --data: without data nothing is trained")
+        if self.skip_unreadable and self.data is None:
+            raise ValueError("--skip-unreadable belongs to --data: without data nothing is read")
         if self.accuracy == "proxy" and self.data is None:
             raise ValueError(
                 "--accuracy proxy trains each candidate and needs --data, for example --data digits"

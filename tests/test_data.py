@@ -159,14 +159,22 @@ def test_damaged_gzip_is_one_clear_error(tmp_path: Path, damage: str) -> None:
         read_idx(path, dimensions=1)
 
 
-def test_unknown_names_teach() -> None:
+def test_unknown_names_teach(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'fashion-mnist'"):
         load_data("fashion_mnist")
-    with pytest.raises(UnknownNameError, match=r"Known: digits, fashion-mnist\. A folder of your own"):
-        load_data("photos/")
-    for name in ("digits:x", "fashion-mnist:"):
-        with pytest.raises(InputError, match="fashion-mnist:DIR"):
+    with pytest.raises(UnknownNameError, match=r"Known: cifar10, cifar100, digits, fashion-mnist\. Your own"):
+        load_data("photos")
+    for name in ("digits:x", "fashion-mnist:", "cifar10", "cifar100:"):
+        with pytest.raises(InputError, match="fashion-mnist:DIR, cifar10:DIR or cifar100:DIR"):
             load_data(name)
+    for name in ("photos/", "./photos", "photos.tar.gz"):
+        with pytest.raises(InputError, match=f"there is no folder and no file {name}"):
+            load_data(name)
+    (tmp_path / "photos.zip").touch()
+    with pytest.raises(
+        InputError, match=r"photos\.zip is neither a folder nor a \.tar, \.tar\.gz or \.tar\.xz"
+    ):
+        load_data(str(tmp_path / "photos.zip"))
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,14 @@ def test_inputs_are_normalised_by_the_training_split_and_replicated(digits: Imag
     torch.testing.assert_close(larger[:, :, :2, :2], native[:, :, :1, :1].expand(-1, -1, 2, 2))
 
 
+def test_mean_and_std_are_of_all_pixels() -> None:
+    """A quarter is 255, the rest 0: 1/4 and sqrt(1/4 x 3/4); more images than are counted at once."""
+    pixels = np.zeros((400, 2, 2), np.uint8)
+    pixels[:100] = 255
+    assert training._mean_and_std(pixels) == pytest.approx((0.25, 0.1875**0.5))
+    assert training._mean_and_std(pixels[100:]) == (0.0, 1 / 255)
+
+
 def test_colour_images(few: ImageData) -> None:
     def colour(split: Split) -> Split:
         return Split(np.concatenate([split.images, split.images // 2, 255 - split.images], 1), split.labels)

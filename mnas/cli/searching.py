@@ -73,7 +73,19 @@ def search(
         int | None, typer.Option(help="Of the classifier. [default: 1000; with --data its own]")
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="Train each candidate on these images: digits, fashion-mnist[:DIR].")
+        str | None,
+        typer.Option(
+            help="Train each candidate on these images: a folder of yours with a folder for each class, or with "
+            "train, val and test around those; a .tar, .tar.gz or .tar.xz of it; cifar10:DIR, cifar100:DIR, "
+            "fashion-mnist[:DIR], digits."
+        ),
+    ] = None,
+    skip_unreadable: Annotated[
+        bool | None,
+        typer.Option(
+            "--skip-unreadable",
+            help="Leave out images and classes of --data that cannot be used, instead of refusing them.",
+        ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Of proxy training for each candidate, with --data.")

@@ -1,14 +1,8 @@
 """Labelled images, split once into training, validation and test."""
 
-from mnas.data.images import (
-    DATA_SETS,
-    MAX_RESOLUTION,
-    ImageData,
-    Split,
-    load_data,
-    read_idx,
-    search_resolution,
-)
+from mnas.data.idx import read_idx
+from mnas.data.images import MAX_RESOLUTION, ImageData, Split, search_resolution
+from mnas.data.load import DATA_SETS, load_data, located
 
 __all__ = [
     "DATA_SETS",
@@ -16,6 +10,7 @@ __all__ = [
     "ImageData",
     "Split",
     "load_data",
+    "located",
     "read_idx",
     "search_resolution",
 ]

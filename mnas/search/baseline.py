@@ -57,6 +57,11 @@ def _train_again(
             f"trained again, the winner scores {network.accuracy:.1%} where its trial scored "
             f"{trial.metrics['accuracy']:.1%}; the training is not repeatable on this machine."
         )
-    about = {"trained": str(trial.source), "input": json.dumps(asdict(network.inputs))}
+    assert problem.data is not None
+    about = {
+        "trained": str(trial.source),
+        "input": json.dumps(asdict(network.inputs)),
+        "classes": json.dumps(problem.data.classes),
+    }
     save_weights(run.weights, network.module, about)
     return load_weights(run.weights), about, accuracy.test_accuracy(network)

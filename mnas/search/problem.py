@@ -26,7 +26,7 @@ class Problem:
     """What is searched, and how a network is judged.
 
     `latency_plugin` is the user's own latency model, made; None where latency is known from this device, which
-    takes measuring and is prepared later.
+    takes measuring and is prepared later. `data` is None where nothing is trained.
     """
 
     config: SearchConfig
@@ -37,6 +37,7 @@ class Problem:
     limits: Limits
     conditions: Conditions
     latency_plugin: LatencyModel | None
+    data: "ImageData | None" = None
 
     @property
     def accuracy_name(self) -> str:
@@ -72,6 +73,7 @@ def make_problem(config: SearchConfig) -> Problem:
         limits=_limits(config),
         conditions=conditions,
         latency_plugin=_latency_plugin(config, space, conditions),
+        data=data,
     )
     _preflight(problem)
     return problem
@@ -94,9 +96,7 @@ def make_data(config: SearchConfig) -> "ImageData | None":
         return None
     from mnas.data import load_data
 
-    return load_data(
-        config.data, resolution=config.resolution, skip_unreadable=config.skip_unreadable
-    )
+    return load_data(config.data, resolution=config.resolution, skip_unreadable=config.skip_unreadable)
 
 
 def make_space(config: SearchConfig, data: "ImageData | None") -> SearchSpace:

@@ -42,6 +42,10 @@ def start_search(config: SearchConfig, out: Path | None, reporter: Reporter) -> 
     """
     config = config.resolved()
     reporter.stage("preparing")
+    if config.data is not None:
+        from mnas.data import located
+
+        config = config.model_copy(update={"data": located(config.data)})
     problem = make_problem(config)
     run = RunDirectory.create(out)
     with run.locked():
@@ -117,6 +121,8 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
     started = time.monotonic()
     history = History.read(store.events())
     before = history.seconds
+    for text in _left_out(problem):
+        reporter.warn(text)
     try:
         timing = prepare_timing(problem, run, store, history, reporter)
         problem = replace(problem, reward=Reward(problem.config.reward, timing.budget))
@@ -166,6 +172,11 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
     return result
 
 
+def _left_out(problem: Problem) -> list[str]:
+    """What was left out of the data by explicit choice."""
+    return [] if problem.data is None else list(problem.data.left_out)
+
+
 def _result(
     run: RunDirectory,
     problem: Problem,
@@ -198,5 +209,6 @@ def _result(
         finalists=[] if final is None else final.rows,
         comparison=[] if final is None else final.comparison,
         calibration=None if final is None else final.calibration,
-        warnings=[] if final is None else final.warnings,
+        warnings=[*_left_out(problem), *([] if final is None else final.warnings)],
+        classes=None if problem.data is None else list(problem.data.classes),
     )
