@@ -126,6 +126,10 @@ class TrainingAccuracyModel(AccuracyModel, Protocol):
         """
         ...
 
+    def seconds(self, spec: NetworkSpec) -> float:
+        """An estimate of what training this network will take."""
+        ...
+
     def test_accuracy(self, trained: Any) -> float:
         """Its accuracy on a split that nothing else touches."""
         ...

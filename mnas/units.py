@@ -78,3 +78,16 @@ def format_count(count: float) -> str:
         if abs(count) >= factor:
             return f"{count / factor:.4g}{unit}"
     return f"{count:.4g}"
+
+
+def format_duration(seconds: float) -> str:
+    """For people: `under 1 s`, `45 s`, `12 min`, `3.2 h`.
+
+    >>> format_duration(0.81), format_duration(45.2), format_duration(700), format_duration(11_500)
+    ('under 1 s', '45 s', '12 min', '3.2 h')
+    """
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -195,6 +195,15 @@ def test_estimates_say_what_they_are_and_equal_the_training(few: ImageData) -> N
     assert proxy.expensive
 
 
+def test_seconds_are_extrapolated_from_the_fastest_step(
+    few: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = iter([0.0, 5.0, 10.0, 10.1, 20.0, 20.3])  # three steps: 5, 0.1 and 0.3 s
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(ends))
+    # 32 of the 96 images a step; 2 epochs, and a third of the cost for 96 images (norms) and 359 (validation).
+    assert ProxyAccuracy(few, epochs=2).seconds(TINY) == pytest.approx(0.1 / 32 * (2 * 96 + (96 + 359) / 3))
+
+
 def test_standard_error() -> None:
     assert standard_error(0.5, 9996) == pytest.approx(0.005)  # 5,000 of 10,000: sqrt(0.25 / 10000)
     assert standard_error(1.0, 359) == pytest.approx((361 * 2 / 363**3) ** 0.5)  # not 0

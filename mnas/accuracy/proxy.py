@@ -9,7 +9,7 @@ from mnas.data import ImageData
 from mnas.errors import InputError
 from mnas.protocols import AccuracyEstimate
 from mnas.search_space import NetworkSpec
-from mnas.training import TrainedNetwork, evaluate, train
+from mnas.training import TrainedNetwork, estimate_seconds, evaluate, train
 
 # Threads of torch while a candidate is trained, chosen here: at 32 pixels two gain a quarter on free cores, but
 # where another process wants a core they wait for each other (302 s instead of 5 s), and one thread gives the same
@@ -68,6 +68,11 @@ class ProxyAccuracy:
         """The network with its weights, trained exactly as `evaluate` does; raises as it does."""
         with _few_threads():
             return train(spec, self.data, epochs=self.epochs, seed=seed, device=self.device)
+
+    def seconds(self, spec: NetworkSpec) -> float:
+        """What one training of the network will take, from a few steps of it; raises as `evaluate` does."""
+        with _few_threads():
+            return estimate_seconds(spec, self.data, epochs=self.epochs, device=self.device)
 
     def test_accuracy(self, trained: TrainedNetwork) -> float:
         """Accuracy on the test split, which nothing else reads: for the chosen network, once."""

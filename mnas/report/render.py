@@ -19,6 +19,7 @@ from mnas.report.figure import Figure
 from mnas.report.reading import read_run
 from mnas.report.sections import family_text, finalists_text, pareto_caption, predictor_text
 from mnas.report.story import tell
+from mnas.units import format_duration
 
 FILE = "report.html"
 
@@ -77,6 +78,7 @@ def render(run: RunData) -> str:
         family_text="" if run.family is None else words.unbroken(family_text(run.family)),
         accuracy="predicted top-1" if run.accuracy_kind == "predicted" else "accuracy",
         words=words,
+        duration=format_duration,
         figures={name: _json(figure) for name, figure in figures.items() if figure is not None},
         drawings=_drawings(run),
         compared=compared.rows(run),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from mnas.config import SearchConfig
 from mnas.report import words
 from mnas.report.data import Network, RunData
+from mnas.units import format_duration
 
 # What the built-in surrogates predict, in one sentence; docs of `mnas.accuracy.surrogate` say more.
 PROXY = (
@@ -106,7 +107,7 @@ def _accuracy(run: RunData, network: Network) -> str:
 
 def _lead(run: RunData) -> str:
     tried = sum(run.counts.values()) - run.counts["waiting"]
-    text = f"{tried:,} networks of the space {run.space} tried in {words.duration(run.seconds)}"
+    text = f"{tried:,} networks of the space {run.space} tried in {format_duration(run.seconds)}"
     if run.conditions:
         text += f"; latency is for {run.conditions}"
     text += "."
@@ -281,7 +282,7 @@ def _counts(run: RunData) -> list[KeyFigure]:
     judged = "measured" if run.finalists_measured else "judged" if run.finalists else "none"
     figures.append(KeyFigure("Finalists", f"{len(run.finalists)}", "", judged))
     if run.seconds:
-        figures.append(KeyFigure("Searched for", words.duration(run.seconds), "", ""))
+        figures.append(KeyFigure("Searched for", format_duration(run.seconds), "", ""))
     return figures
 
 

@@ -63,15 +63,6 @@ def square(size: int) -> str:
     return f"{size}{TIMES}{size}"
 
 
-def duration(seconds: float) -> str:
-    """`93 s`, `12 min`, `3.4 h`."""
-    if seconds < 1:
-        return "under 1 s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def cost(run: RunData, value: float) -> str:
     """A cost in the unit of the run's target, with the unit."""
     return f"{ms(value)} ms" if run.kind == "latency" else f"{count(value)} MAdds"

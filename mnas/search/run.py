@@ -14,6 +14,7 @@ from mnas.objective import Reward
 from mnas.registry import is_reference
 from mnas.rundir import RunDirectory
 from mnas.search.baseline import write_baseline
+from mnas.search.estimate import say_estimate
 from mnas.search.final import Final, judge_finalists
 from mnas.search.grow import grow
 from mnas.search.history import History
@@ -140,6 +141,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
             reporter=reporter,
         )
         loop.replay()
+        say_estimate(problem, history, reporter)
         reporter.stage(f"searching {problem.space.name} with {problem.config.controller}")
         loop.run()
         final = judge_finalists(problem, timing, history, reporter)
