@@ -127,7 +127,7 @@ def train(
         raise InputError(f"epochs must be at least 1, got {epochs}.")
     inputs = input_transform(spec, data)
     module = build_module(replace(spec, dropout=0.0, drop_path=0.0), seed=derive_seed(seed, "weights"))
-    _start_branches_at_zero(module)
+    start_branches_at_zero(module)
     module.to(device)
     images, labels = torch.tensor(data.train.images), torch.tensor(data.train.labels)
     generator = torch.Generator().manual_seed(derive_seed(seed, "order"))
@@ -231,7 +231,7 @@ def _mean_and_std(pixels: NDArray[np.uint8]) -> tuple[float, float]:
     return mean / 255, max(std, 1.0) / 255
 
 
-def _start_branches_at_zero(module: nn.Module) -> None:
+def start_branches_at_zero(module: nn.Module) -> None:
     """Zeroes the scale of the norm that ends a residual branch, so that each such block begins as the identity.
 
     A branch that ends in an activation is left alone: behind a zero scale, ReLU would have no gradient.

@@ -1,30 +1,18 @@
 """Proxy accuracy: each candidate is trained a few epochs and scored on images that its training never saw."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
-
-import torch
+from collections.abc import Sequence
 
 from mnas.data import ImageData
 from mnas.errors import InputError
 from mnas.protocols import AccuracyEstimate
 from mnas.search_space import NetworkSpec
+from mnas.threads import torch_threads
 from mnas.training import TrainedNetwork, estimate_seconds, evaluate, train
 
 # Threads of torch while a candidate is trained, chosen here: at 32 pixels two gain a quarter on free cores, but
 # where another process wants a core they wait for each other (302 s instead of 5 s), and one thread gives the same
 # weights whatever the number of cores.
 TRAINING_THREADS = 1
-
-
-@contextlib.contextmanager
-def _few_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(TRAINING_THREADS)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class ProxyAccuracy:
@@ -66,15 +54,15 @@ class ProxyAccuracy:
 
     def train(self, spec: NetworkSpec, *, seed: int) -> TrainedNetwork:
         """The network with its weights, trained exactly as `evaluate` does; raises as it does."""
-        with _few_threads():
+        with torch_threads(TRAINING_THREADS):
             return train(spec, self.data, epochs=self.epochs, seed=seed, device=self.device)
 
     def seconds(self, spec: NetworkSpec) -> float:
         """What one training of the network will take, from a few steps of it; raises as `evaluate` does."""
-        with _few_threads():
+        with torch_threads(TRAINING_THREADS):
             return estimate_seconds(spec, self.data, epochs=self.epochs, device=self.device)
 
     def test_accuracy(self, trained: TrainedNetwork) -> float:
         """Accuracy on the test split, which nothing else reads: for the chosen network, once."""
-        with _few_threads():
+        with torch_threads(TRAINING_THREADS):
             return evaluate(trained.module, self.data.test, trained.inputs)

@@ -77,4 +77,5 @@ def located(name: str) -> str:
     base, _, folder = name.partition(":")
     if base in DATA_SETS:
         return f"{base}:{Path(folder).expanduser().absolute()}" if folder else name
-    return str(Path(name).expanduser().absolute())
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() else name

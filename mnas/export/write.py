@@ -14,6 +14,7 @@ from mnas.export.staging import move, put, staging
 from mnas.export.subject import Subject, make_subject
 from mnas.export.torch_files import weights_bytes, weights_metadata
 from mnas.search_space import NetworkSpec
+from mnas.threads import torch_threads
 from mnas.weights import load_metadata, load_weights
 
 
@@ -72,6 +73,7 @@ def target_files(path: Path, form: str, *, trained: bool) -> tuple[Path, ...]:
     return (path, *beside)
 
 
+@torch_threads(1)
 def export_network(
     spec: NetworkSpec,
     path: Path,
