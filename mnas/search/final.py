@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from mnas.records import latency_fields
 from mnas.search.comparison import compared_networks, comparison_rows
-from mnas.search.finalists import Candidate, Measured, candidates, decide, select
+from mnas.search.finalists import Candidate, Measured, candidates, correction, decide, select
 from mnas.search.history import History
 from mnas.search.measured import DeviceLatencies, DeviceLatency
 from mnas.search.problem import Problem
@@ -18,6 +18,7 @@ from mnas.seeds import derive_seed
 # Fresh processes, since they differ by more than runs inside one, and seconds for all of them (chosen here: some
 # thirty rounds of a dozen networks of 7 ms in each).
 PROCESSES, BUDGET_S = 5, 16.0
+ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,14 @@ class Final:
 def judge_finalists(problem: Problem, timing: Timing, history: History, reporter: Reporter) -> Final:
     """Measures at most two rounds of finalists and picks the winner; see `finalists` for the rules.
 
+    The second round is for when none of the first holds; it is chosen knowing by how much predictions were off.
+
     Raises:
         MeasurementError: a measurement failed.
     """
     kind = problem.config.target_kind
     pool = candidates(history.trials, "latency_ms" if kind == "latency" else "madds")
     target, tie = problem.reward.target, getattr(problem.accuracy, "mae", None)
-    rounds = select(pool, target)
     judged: list[tuple[Measured, dict[str, Any]]] = []
     evidence: list[Mapping[str, Any]] = []
     warnings: list[str] = []
@@ -72,7 +74,12 @@ def judge_finalists(problem: Problem, timing: Timing, history: History, reporter
         comparison.extend(comparison_rows(problem, rows))
         return [(_measured(c, found[c.trial.key]), found[c.trial.key].fields) for c in group]
 
-    for number, group in enumerate(rounds):
+    for number in range(ROUNDS):
+        chosen = {measured.candidate.trial.number for measured, _ in judged}
+        left = [candidate for candidate in pool if candidate.trial.number not in chosen]
+        group = select(left, target, factor=correction([measured for measured, _ in judged]))
+        if not group:
+            break
         if kind == "latency" and timing.ruler.measures:
             reporter.stage(f"measuring {len(group)} finalists and published networks in fresh processes")
             found = measure(group, number)

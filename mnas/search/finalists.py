@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 from mnas.search.history import Trial
@@ -57,25 +58,30 @@ def pareto_front(pool: Sequence[Candidate]) -> list[Candidate]:
     return front
 
 
-def select(pool: Sequence[Candidate], target: float, count: int = FINALISTS) -> list[list[Candidate]]:
-    """Two rounds of at most `count` finalists each; the second is for when none of the first holds.
+def select(
+    pool: Sequence[Candidate], target: float, count: int = FINALISTS, *, factor: float = 1.0
+) -> list[Candidate]:
+    """At most `count` finalists, most accurate of the front first; none where no network may be within.
 
-    A prediction is uncertain, so the first round spreads evenly over the Pareto front from the costliest network
-    that may be within the target (lower end of its interval) down to the first that almost surely is (upper end).
-    The second takes the `count` most accurate of those that surely are. Places left over on a short front
-    go to the most accurate of the others.
+    A prediction is uncertain, so they spread evenly over the Pareto front from the costliest network that may be
+    within the target (lower end of its interval) down to the first that almost surely is (upper end). Places left
+    over on a short front go to the most accurate of the others.
+
+    Args:
+        pool: to choose from.
+        target: in the unit of the costs.
+        count: at most so many.
+        factor: what predictions are multiplied by first, see `correction`.
     """
-    possible = [c for c in pool if c.low <= target]
+    possible = [c for c in pool if factor * c.low <= target]
     front = pareto_front(possible)
-    sure = next((i for i, c in enumerate(front) if c.high <= target), len(front) - 1)
-    window = front[: sure + 1]
-    first = _spread(window, count)
-    first = _fill(first, front[sure + 1 :], possible, count)
-    chosen = {c.trial.number for c in first}
-    rest = [c for c in possible if c.trial.number not in chosen]
-    safe = sorted((c for c in rest if c.high <= target), key=lambda c: -c.accuracy)
-    second = _fill(safe[:count], pareto_front(rest), rest, count)
-    return [group for group in (first, second) if group]
+    sure = next((i for i, c in enumerate(front) if factor * c.high <= target), len(front) - 1)
+    return _fill(_spread(front[: sure + 1], count), front[sure + 1 :], possible, count)
+
+
+def correction(judged: Sequence[Measured]) -> float:
+    """How many times its prediction a network may take, by those measured that were not noisy; 1 without any."""
+    return median([m.upper / m.candidate.cost for m in judged if m.status != "noisy"] or [1.0])
 
 
 def _spread(front: list[Candidate], count: int) -> list[Candidate]:
