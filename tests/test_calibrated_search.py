@@ -137,6 +137,7 @@ def test_a_family_by_phi_is_written_and_exported(copied: Path) -> None:
     assert network_cost(spec).params == second["params"]
 
 
+@pytest.mark.slow
 def test_a_family_is_grown_to_latencies_and_one_below_the_base_is_refused(copied: Path) -> None:
     base_ms = json.loads((copied / "run" / "result.json").read_text())["baseline"]["latency_ms"]
     target = 2.5 * base_ms

@@ -326,7 +326,9 @@ def test_a_target_below_the_range_says_the_range_and_leaves_nothing(here: Here) 
     [
         (("--target-latency", "120ms", "--latency", "models:Latency"), 38.6, 0.95),  # B0: 385,814,752 MAdds
         (("--target-latency", "120ms", "--latency", "models:Latency", "--base-latency", "20ms"), 20.0, 0.95),
-        (("--target-madds", "150M", "--resolution", "64"), 33_246_592, 0.95),
+        pytest.param(
+            ("--target-madds", "150M", "--resolution", "64"), 33_246_592, 0.95, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_target_above_the_range_is_filled_by_growing_a_baseline(
@@ -439,6 +441,21 @@ def test_export_writes_the_baseline_again_and_a_run_without_one_says_so(copied: 
     code, error = here("export", "run")
     assert code == 2
     assert "no baseline" in error
+
+
+def test_a_family_of_a_plug_in_s_run_is_grown_by_its_word(copied: Path, here: Here) -> None:
+    code, error = here("scale", "run", "--to", "60ms")
+    assert (code, "--latency models:Latency" in error) == (2, True)
+    flags = ("--latency", "models:Latency", "--to", "50ms,100ms", "--json")
+    base, *members = result_of(mnas(copied, "scale", "run", *flags))["members"]
+    assert base["latency_ms"] <= 20
+    for member, target in zip(members, (50, 100), strict=True):
+        assert 0.95 * target <= member["latency_ms"] <= target
+        assert member["latency_ms"] == pytest.approx(member["madds"] / 1e7)
+        assert member["latency_source"] == "predicted by models:Latency"
+        assert (copied / "run" / "family" / f"{member['name']}.onnx").is_file()
+    error = here("scale", "run", "--latency", "models:Latency", "--to", "5ms")[1]
+    assert "more than --to 5ms" in error
 
 
 def test_a_search_for_multiply_adds_times_only_the_winner(work: Path) -> None:
