@@ -22,6 +22,14 @@ def package_versions() -> dict[str, str | None]:
     return versions
 
 
+def memory_bytes() -> int | None:
+    """The machine's memory in bytes; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
 def usable_cores() -> int:
     """Cores that this process may use (its affinity mask, not the machine's total)."""
     if hasattr(os, "sched_getaffinity"):

@@ -283,7 +283,7 @@ def _timed(members: Sequence[Member], ruler: Ruler, seed: int, reporter: Reporte
         assert ruler.predict is not None
         estimates = ruler.predict([member.spec for member in unknown])
         for member, e in zip(unknown, estimates, strict=True):
-            found[member.name] = latency_fields(e.ms, None, e.low_ms, e.high_ms, ruler.source)
+            found[member.name] = ruler.estimate_fields(e)
     else:
         reporter.stage(f"measuring {len(unknown)} network{'s' * (len(unknown) != 1)} in fresh processes")
         result = measure_each(

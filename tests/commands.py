@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mnas.search.reporting import Quiet
+
 # An accuracy and a latency model that are functions of the network alone, and ones that misbehave.
 MODELS = '''
 import math, os, signal, sys, time
@@ -119,3 +121,17 @@ def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert len(lines) == 1, "nothing but one JSON object may stand on stdout"
     loaded: dict[str, Any] = json.loads(lines[0])
     return loaded
+
+
+class Said(Quiet):
+    """A reporter that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)

@@ -8,12 +8,11 @@ from typing import Any
 
 import onnxruntime
 import pytest
-from commands import MODELS, mnas, result_of
+from commands import MODELS, Said, mnas, result_of
 
 from mnas.latency import Calibration, Conditions, calibration_path, keep_calibration, this_device
 from mnas.rundir import RunDirectory
 from mnas.search import device_timing
-from mnas.search.reporting import Quiet
 from mnas.search_space import NetworkSpec, network_cost
 from mnas.zoo import published
 
@@ -179,16 +178,6 @@ def test_a_target_beyond_memory_is_refused(tmp_path: Path) -> None:
     error = mnas(tmp_path, "scale", "efficientnet_b0", "--to-madds", "900000G", "--no-measure", code=1).stderr
     assert "no longer fits in this machine's memory" in error
     assert "Lower the target" in error
-
-
-class Said(Quiet):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
 
 
 @pytest.mark.parametrize("damage", ["damaged", "another device", "none", "recalibrate"])

@@ -240,7 +240,7 @@ def test_large_images_are_kept_at_224(folder: Path) -> None:
 def test_more_than_half_of_the_memory_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     four_classes(folder)
     memory = {"SC_PHYS_PAGES": 200, "SC_PAGE_SIZE": 4096}  # half of it holds 32 images of 65 x 65
-    monkeypatch.setattr(photos.os, "sysconf", memory.__getitem__)
+    monkeypatch.setattr("os.sysconf", memory.__getitem__)
     with pytest.raises(InputError, match=r"32 images of 96 x 96 pixels take 0\.0 GB.*with --resolution 64\."):
         load_data(str(folder), resolution=96)
     assert load_data(str(folder), resolution=64).native_size == 64

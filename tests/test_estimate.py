@@ -4,21 +4,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from commands import Said
 
 from mnas.search.estimate import SAMPLE, say_estimate
 from mnas.search.history import Batch, History, Trial
-from mnas.search.reporting import Quiet
 from mnas.testing import small_space
-
-
-class Said(Quiet):
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 class Trains:

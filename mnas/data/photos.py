@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections import Counter
 from itertools import accumulate, pairwise
 from statistics import median_low
@@ -17,6 +16,7 @@ from mnas.data.images import MAX_RESOLUTION, RESOLUTION_STEP, ImageData, Split
 from mnas.data.layout import PARTS, Plan, Row, arrange
 from mnas.data.problems import find_problems, refuse
 from mnas.data.source import Listing, Source
+from mnas.env import memory_bytes
 from mnas.errors import InputError
 
 FORM = 1  # of the cache; a new number where decoding or arranging changes
@@ -130,9 +130,10 @@ def _own_resolution(source: Source, names: list[str]) -> int:
 
 
 def _check_memory(where: str, count: int, size: int) -> None:
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory, needed = memory_bytes(), count * 3 * size * size
+    if memory is None:
+        return
     bound = memory // MEMORY_SHARE
-    needed = count * 3 * size * size
     if needed <= bound:
         return
     fitting = int((bound / (3 * count)) ** 0.5) // RESOLUTION_STEP * RESOLUTION_STEP

@@ -1,12 +1,12 @@
 """The winner grown by compound scaling, and written as files beside the baseline."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mnas.env import memory_bytes
 from mnas.errors import MeasurementError
 from mnas.files import write_json
-from mnas.records import latency_fields, network_fields
+from mnas.records import network_fields
 from mnas.rundir import RunDirectory
 from mnas.scaling import PUBLISHED, SHORTFALL, Judge, Scaled, Verdict, fill_budget
 from mnas.search.problem import Problem
@@ -141,10 +141,7 @@ def _asking(ruler: Ruler) -> Judge[Fields]:
     assert predict is not None
 
     def judge(specs: Sequence[NetworkSpec], careful: bool) -> list[Verdict[Fields]]:
-        return [
-            Verdict(e.ms, e.high_ms, latency_fields(e.ms, None, e.low_ms, e.high_ms, ruler.source))
-            for e in predict(specs)
-        ]
+        return [Verdict(e.ms, e.high_ms, ruler.estimate_fields(e)) for e in predict(specs)]
 
     return judge
 
@@ -186,8 +183,6 @@ def _measure_one(ruler: Ruler, spec: NetworkSpec, seed: int, reporter: Reporter)
 
 
 def _memory() -> int | None:
-    """Half of the machine's memory in bytes, where the system tells."""
-    try:
-        return int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (ValueError, OSError):
-        return None
+    """Bytes that a network may take, None where the system does not tell of its memory."""
+    memory = memory_bytes()
+    return None if memory is None else int(MEMORY_SHARE * memory)

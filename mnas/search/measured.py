@@ -1,4 +1,4 @@
-"""Networks timed together on this device, on the search's scale of milliseconds."""
+"""Networks timed together on this device, in milliseconds as they are now."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ def measure_here(
     apart = [abs(latency.fields["latency_raw_ms"] / latency.ms - 1) for latency in found.values()]
     if max(apart) > RAW_DIFFERS:
         warnings.append(
-            f"the plain wall clock is up to {max(apart):.0%} from the paired milliseconds (more than 10 % for "
+            f"the plain wall clock is up to {max(apart):.0%} from the time on the core (more than 10 % for "
             f"{sum(a > RAW_DIFFERS for a in apart)} of {len(apart)} networks): other work on this device?"
         )
     return DeviceLatencies(found, warnings, {**result.to_dict(), "start_reference_ms": start_ms})

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mnas.errors import MnasError, SearchError
 from mnas.latency import Conditions, check_estimates
 from mnas.protocols import LatencyEstimate, LatencyModel
+from mnas.records import latency_fields
 from mnas.search.measured import MEASURED, DeviceLatencies, measure_here
 from mnas.search.reporting import Reporter
 from mnas.search_space import NetworkSpec, network_cost
@@ -45,6 +47,10 @@ class Ruler:
     def estimate(self, spec: NetworkSpec) -> float:
         """A network's cost, cheaply, in any unit: the prediction, or multiply-adds where nothing predicts."""
         return madds_of(spec) if self.predict is None else self.predict([spec])[0].ms
+
+    def estimate_fields(self, estimate: LatencyEstimate) -> dict[str, Any]:
+        """The JSON fields of a latency that is a plug-in's word; nothing was timed."""
+        return latency_fields(estimate.ms, None, estimate.low_ms, estimate.high_ms, self.source)
 
     def measure(
         self,
