@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,11 @@ DEFAULT_TRIALS, DEFAULT_TRIALS_WITH_DATA = 8000, 30
 DEFAULT_BATCH, DEFAULT_BATCH_WITH_DATA = 64, 5
 DEFAULT_RESOLUTION = 224
 DEFAULT_EPOCHS = 6
+# Chosen here: how much longer finalists are trained than candidates, and how many of them.
+LONGER, DEFAULT_FINALS = 4, 3
+# What belongs to training, and so to --data; of these, what belongs to the proxy alone.
+TRAINING = ("epochs", "skip_unreadable", "final_epochs", "finals", "train_device", "train_threads")
+PROXY = ("proxy_images", "proxy_resolution", "proxy_width", "proxy_seeds", "halving", "candidate_timeout")
 
 
 class SearchConfig(BaseModel):
@@ -44,6 +49,16 @@ class SearchConfig(BaseModel):
     data: str | None = None
     skip_unreadable: bool = False
     epochs: Positive | None = None
+    proxy_images: Annotated[int, Field(ge=2)] | None = None
+    proxy_resolution: Annotated[int, Field(ge=8, le=4096)] | None = None
+    proxy_width: Annotated[float, Field(gt=0, le=1)] | None = None
+    proxy_seeds: Positive | None = None
+    halving: Annotated[int, Field(ge=2)] | None = None
+    candidate_timeout: str | None = None
+    final_epochs: Positive | None = None
+    finals: Positive | None = None
+    train_device: str | None = None
+    train_threads: Positive | None = None
     latency: str = "calibrated"
     recalibrate: bool = False
     accuracy: str | None = None
@@ -61,6 +76,7 @@ class SearchConfig(BaseModel):
             (self.target_madds, parse_count, "target MAdds"),
             (self.base_latency, parse_latency_ms, "base latency"),
             (self.max_time, parse_duration_s, "max time"),
+            (self.candidate_timeout, parse_duration_s, "candidate timeout"),
             (self.max_params, parse_count, "max params"),
             (self.max_madds, parse_count, "max MAdds"),
         ):
@@ -79,10 +95,7 @@ class SearchConfig(BaseModel):
                 check_name(kind, name)
         if self.recalibrate and self.latency != "calibrated":
             raise ValueError(f"--recalibrate goes with --latency calibrated, not with {self.latency}")
-        if self.epochs is not None and self.data is None:
-            raise ValueError("--epochs belongs to --data: without data nothing is trained")
-        if self.skip_unreadable and self.data is None:
-            raise ValueError("--skip-unreadable belongs to --data: without data nothing is read")
+        self._check_training()
         if self.accuracy == "proxy" and self.data is None:
             raise ValueError(
                 "--accuracy proxy trains each candidate and needs --data, for example --data digits"
@@ -94,6 +107,24 @@ class SearchConfig(BaseModel):
         if self.data is not None and self.classes is not None:
             raise ValueError("the number of classes comes from the data; leave out --classes")
         return self
+
+    def _check_training(self) -> None:
+        """Refuses what belongs to training where nothing is trained, and what contradicts itself."""
+        if self.data is None and (given := [name for name in (*TRAINING, *PROXY) if getattr(self, name)]):
+            raise ValueError(f"{_flags(given)} belongs to --data: without data nothing is trained")
+        given = [name for name in PROXY if getattr(self, name)]
+        if given and self.accuracy not in (None, "proxy"):
+            raise ValueError(f"{_flags(given)} belongs to --accuracy proxy, not to {self.accuracy}")
+        if self.halving is None:
+            return
+        if (self.proxy_seeds or 1) > 1:
+            raise ValueError("--halving stops one training of a candidate; it does not go with --proxy-seeds")
+        epochs = self.epochs or DEFAULT_EPOCHS
+        if epochs < self.halving:
+            raise ValueError(
+                f"--halving {self.halving} scores candidates after a {self.halving}th of their epochs and needs at "
+                f"least {self.halving}; got {epochs} (--epochs)"
+            )
 
     @property
     def target_kind(self) -> Literal["latency", "madds"]:
@@ -111,12 +142,17 @@ class SearchConfig(BaseModel):
     def resolved(self) -> "SearchConfig":
         """With the defaults filled in that depend on whether there is data."""
         trains = self.data is not None
+        epochs = (self.epochs or DEFAULT_EPOCHS) if trains else None
         return self.model_copy(
             update={
                 "trials": self.trials or (DEFAULT_TRIALS_WITH_DATA if trains else DEFAULT_TRIALS),
                 "ask_batch": self.ask_batch or (DEFAULT_BATCH_WITH_DATA if trains else DEFAULT_BATCH),
                 "accuracy": self.accuracy or ("proxy" if trains else "imagenet-surrogate"),
-                "epochs": (self.epochs or DEFAULT_EPOCHS) if trains else None,
+                "epochs": epochs,
+                "final_epochs": self.final_epochs or (LONGER * epochs if epochs else None),
+                "finals": self.finals or (DEFAULT_FINALS if trains else None),
+                "train_device": self.train_device or ("auto" if trains else None),
+                "train_threads": self.train_threads or (1 if trains else None),
             }
         )
 
@@ -154,6 +190,11 @@ def read_config_file(path: Path) -> dict[str, Any]:
     if unknown:
         raise InputError(f"{path}: {'; '.join(map(_unknown_key, unknown))}.")
     return values
+
+
+def _flags(names: Sequence[str]) -> str:
+    """As typed; more than one joined by commas."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _unknown_key(key: str) -> str:

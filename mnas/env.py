@@ -3,12 +3,16 @@
 import os
 import platform
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mnas import __version__
 
 PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "fvcore", "scikit-learn", "safetensors")
+# Of control groups, version 2: which one this process is in, and where their files are.
+MEMBERSHIP, CONTROL_GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def package_versions() -> dict[str, str | None]:
@@ -23,11 +27,28 @@ def package_versions() -> dict[str, str | None]:
 
 
 def memory_bytes() -> int | None:
-    """The machine's memory in bytes; None where the system does not tell."""
+    """Memory that this process may use: the machine's, or less in a container. None where the system does not tell."""
+    limits = _group_limits()
+    with suppress(ValueError, OSError):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return min(limits, default=None)
+
+
+def _group_limits() -> list[int]:
+    """In bytes, of this process's control group and those around it.
+
+    Reference: docs.kernel.org/admin-guide/cgroup-v2.html, "memory.max": a number, or `max` for no limit.
+    """
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        (own,) = [line[4:] for line in MEMBERSHIP.read_text().splitlines() if line.startswith("0::/")]
     except (ValueError, OSError):
-        return None
+        return []
+    inner = PurePosixPath(own)
+    limits = []
+    for folder in (inner, *inner.parents):
+        with suppress(ValueError, OSError):
+            limits.append(int((CONTROL_GROUPS / folder / "memory.max").read_text()))
+    return limits
 
 
 def usable_cores() -> int:

@@ -1,9 +1,9 @@
 """What plugs in: controllers, latency models, accuracy models. Structural: an implementer need not import this."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from mnas.errors import InputError
 from mnas.search_space import Architecture, NetworkSpec
@@ -65,11 +65,13 @@ class AccuracyEstimate:
         value: 0 to 1.
         std: its standard error, as a fraction.
         source: what the figure is: trained how long on what, or predicted under whose training.
+        fidelity: share of the training it was meant to have; below 1 where it was stopped early.
     """
 
     value: float
     std: float
     source: str
+    fidelity: float = 1.0
 
 
 @runtime_checkable
@@ -113,23 +115,28 @@ class AccuracyModel(Protocol):
 
 
 @runtime_checkable
-class TrainingAccuracyModel(AccuracyModel, Protocol):
-    """An accuracy model whose winner comes with its weights: what it trained, it can train again."""
-
-    expensive: bool
-
-    def train(self, spec: NetworkSpec, *, seed: int) -> Any:
-        """The network trained as `evaluate` would with this seed.
-
-        It has `module` (torch), `accuracy` (validation, 0 to 1) and `inputs` (a dataclass of plain values: what
-        the network expects of an image).
-        """
-        ...
+class TimedAccuracyModel(AccuracyModel, Protocol):
+    """An accuracy model that knows beforehand what it will take."""
 
     def seconds(self, spec: NetworkSpec) -> float:
-        """An estimate of what training this network will take."""
+        """An estimate of what evaluating this network will take, to the end."""
         ...
 
-    def test_accuracy(self, trained: Any) -> float:
-        """Its accuracy on a split that nothing else touches."""
+
+@runtime_checkable
+class StagedAccuracyModel(AccuracyModel, Protocol):
+    """An accuracy model that can stop early, as successive halving asks for.
+
+    `epochs` is its whole training, `rungs` the epochs after which a network may be stopped, none where it never is;
+    one in `eta` goes on there.
+    """
+
+    epochs: int
+    rungs: Sequence[int]
+    eta: int | None
+
+    def evaluate_staged(
+        self, spec: NetworkSpec, *, seed: int, go_on: Callable[[int, float], bool] | None
+    ) -> AccuracyEstimate:
+        """As `evaluate`; at each rung `go_on` is told the epoch and the accuracy there, and says whether to go on."""
         ...

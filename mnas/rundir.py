@@ -32,6 +32,7 @@ class RunDirectory:
     trials = property(lambda self: self.path / "trials.db")
     calibration = property(lambda self: self.path / "calibration.json")
     finalists = property(lambda self: self.path / "finalists.json")
+    finals = property(lambda self: self.path / "finals")
     result = property(lambda self: self.path / "result.json")
     baseline = property(lambda self: self.path / "baseline.json")
     weights = property(lambda self: self.path / "baseline.safetensors")

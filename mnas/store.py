@@ -17,7 +17,9 @@ from mnas.errors import RunDirectoryError
 
 SCHEMA = 1
 APPLICATION_ID = 0x6D6E6173  # "mnas" in ASCII
-EventKind = Literal["asked", "result", "told", "predictor", "reference", "finalists", "finished"]
+EventKind = Literal[
+    "asked", "rung", "result", "told", "predictor", "reference", "finalists", "trained", "finished"
+]
 
 _CREATE = """
 CREATE TABLE events (

@@ -26,6 +26,8 @@ def search_summary(result: Mapping[str, Any]) -> str:
     target, baseline = result["target"], result["baseline"]
     latency = target["kind"] == "latency"
     tried = f"{result['trials']} networks of {result['space']} tried in {result['seconds']:.0f} s"
+    if "val_accuracy" in (baseline or {}) and result["infeasible"]:
+        tried += f" ({result['infeasible']} others too costly to be trained)"
     head = f"{tried} for {_quantity(target)}"
     if baseline is None:
         return f"{head}: {_WITHOUT[result['status']]}\nrun: {result['run']}"
@@ -56,9 +58,10 @@ def _network(name: str, network: Mapping[str, Any]) -> list[str]:
         lines.append(f"  accuracy unknown: {network['accuracy_reason']}")
     else:
         lines.append(f"  accuracy {network['accuracy']:.2%}: {network['accuracy_source']}")
-    if "test_accuracy" in network:
+    if "val_accuracy" in network:
         lines.append(
-            f"  accuracy {network['test_accuracy']:.2%} on the test split, which the search never saw"
+            f"           {network['val_accuracy']:.2%} on the validation images; {network['proxy_accuracy']:.2%} in "
+            f"the search: {network['proxy_source']}"
         )
     if "weights" in network:
         lines.append(f"  weights  {network['weights']}")
@@ -74,14 +77,20 @@ _WITHOUT = {
 
 def _finalists(result: Mapping[str, Any], latency: bool) -> str:
     rows = []
+    trains = any("trained_accuracy" in row for row in result["finalists"])
     for row in result["finalists"]:
         won = row["architecture"] == result["baseline"]["architecture"]
         cost = f"{row['predicted']:.2f} ms" if latency else format_count(row["predicted"])
         measured = f"{row['latency_ms']:.2f} ms" if latency and row["latency_raw_ms"] is not None else "-"
         within = "yes" if row["within_target"] else row["status"] if row["status"] == "noisy" else "no"
         mark = "<- baseline" if won else ""
-        rows.append([f"trial {row['trial']}", f"{row['accuracy']:.2%}", cost, measured, within, mark])
-    return table(["finalist", "accuracy", "predicted", "measured", "within", ""], rows)
+        trained = row.get("trained_accuracy")
+        longer = ["-" if trained is None else f"{trained:.2%}"] if trains else []
+        rows.append(
+            [f"trial {row['trial']}", f"{row['accuracy']:.2%}", cost, measured, within, *longer, mark]
+        )
+    longer = ["trained longer"] if trains else []
+    return table(["finalist", "accuracy", "predicted", "measured", "within", *longer, ""], rows)
 
 
 def _comparison(result: Mapping[str, Any]) -> str:

@@ -5,9 +5,11 @@ fast a deep network starts to learn. Hence no dropout, drop path or augmentation
 zero, and batch norm statistics that are estimated anew at the end.
 """
 
+import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,11 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mnas.data import ImageData, Split
+from mnas.data import ImageData, LabelledImages, Split
+from mnas.data.feed import Feed, resident_feed
+from mnas.data.images import SPLIT_SEED
 from mnas.errors import InputError, SearchError
 from mnas.model import Residual, ShortcutResidual, build_module
 from mnas.search_space import NetworkSpec
 from mnas.seeds import derive_seed
+from mnas.units import format_duration
 
 # Stochastic gradient descent with Nesterov momentum and linear warm-up: arXiv 1706.02677. As the budget is short,
 # the rate is higher than its 0.1 for 256 images and the warm-up a fifth of all steps. Chosen here on `digits`
@@ -36,12 +41,17 @@ LABEL_SMOOTHING = 0.1  # arXiv 1512.00567, section 7
 # batches learn more in an epoch, large ones are faster).
 BATCH_SIZES, STEPS_PER_EPOCH = (32, 128), 128
 SCORING_BATCH = 128  # chosen here: 0.6 GB for the widest layer of EfficientNet-B0 at 224 pixels
+STATISTICS_IMAGES = 8192  # chosen here: it gives a mean to a hundredth of the images' spread (1/sqrt(8192))
 NORM_IMAGES = 8192  # chosen here: enough for means and variances, a sixth of Fashion-MNIST's training split
 TIMED_STEPS = 3  # chosen here: the first is slower, of the others the fastest counts
 # Pixels below which images are not shrunk; chosen here: one pixel is left after five layers of stride 2.
 SMALLEST = 32
 
-OnEpoch = Callable[[int, float], None]
+# A mean loss of an epoch above so many times that of guessing, the log of the number of classes, and above that of the
+# epoch before, is no longer learning. Chosen here: first epochs of three times that were seen to come back.
+DIVERGED = 3.0
+
+GoOn = Callable[[int, float], bool]
 
 
 class TrainingError(SearchError):
@@ -66,12 +76,12 @@ class InputTransform:
 
     def __call__(self, images: Tensor) -> Tensor:
         """(n, c, h, w) uint8 -> (n, channels, resolution, resolution) float32, channels-last."""
-        x = images.float() / 255
-        if x.shape[2:] != (self.resolution, self.resolution):
-            size = (self.resolution, self.resolution)
+        x = images.float()  # a copy, which the last line changes in place
+        size = (self.resolution, self.resolution)
+        if x.shape[2:] != size:
             x = functional.interpolate(x, size=size, mode="bilinear", antialias=True)
-        mean, std = (x.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
-        x = ((x - mean) / std).expand(-1, self.channels, -1, -1)
+        mean, std = (255 * x.new_tensor(values).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        x = x.sub_(mean).div_(std).expand(-1, self.channels, -1, -1)
         return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -105,7 +115,10 @@ def train(
     epochs: int,
     seed: int,
     device: str = "cpu",
-    on_epoch: OnEpoch | None = None,
+    batch_size: int | None = None,
+    timeout_s: float | None = None,
+    rungs: Sequence[int] = (),
+    go_on: GoOn | None = None,
 ) -> TrainedNetwork:
     """Trains on `data.train`, scores on `data.val`, and leaves `data.test` and global random state alone.
 
@@ -113,14 +126,17 @@ def train(
         spec: the network; its dropout and drop path are not used (see above), the rest is.
         data: the images.
         epochs: passes over the training split, at least 1.
-        seed: of initial weights and order of images. On the CPU the same arguments give the same network, as
-            long as torch has the same number of threads.
+        seed: of initial weights and order of images. The same arguments give the same network, on the CPU as long as
+            torch has the same number of threads.
         device: where it is trained, as torch names it.
-        on_epoch: called after each epoch with its number, from 1, and its mean loss.
+        batch_size: images of a step; None is `batch_size_of` the training split.
+        timeout_s: seconds after which it has failed; None is any number.
+        rungs: epochs after which it is scored in between, which does not change what it becomes.
+        go_on: told a rung's epoch and accuracy; where it says no, the training ends there.
 
     Raises:
         InputError: a network that does not fit the data, or no epochs.
-        TrainingError: the loss is NaN or infinite.
+        TrainingError: the loss is NaN or infinite, or grows past all learning, or time is over.
     """
     started = time.perf_counter()
     if epochs < 1:
@@ -129,22 +145,39 @@ def train(
     module = build_module(replace(spec, dropout=0.0, drop_path=0.0), seed=derive_seed(seed, "weights"))
     start_branches_at_zero(module)
     module.to(device)
-    images, labels = torch.tensor(data.train.images), torch.tensor(data.train.labels)
-    generator = torch.Generator().manual_seed(derive_seed(seed, "order"))
-    _descend(module, inputs, images, labels, epochs, generator, on_epoch)
-    some = torch.randperm(len(labels), generator=generator)[:NORM_IMAGES]
-    _estimate_norms(module, inputs, images[some])
-    accuracy = evaluate(module, data.val, inputs)
+    size = batch_size or batch_size_of(len(data.train))
+    feed = resident_feed(data.train, device)
+
+    def score() -> float:
+        _estimate_norms(module, inputs, feed, derive_seed(seed, "norms"))
+        return evaluate(module, data.val, inputs)
+
+    done, accuracy = 0, None
+    guessing = math.log(len(data.classes))
+    with repeatable(device):
+        for done in _descend(
+            module, inputs, feed, epochs, size, derive_seed(seed, "order"), guessing, timeout_s
+        ):
+            if go_on is not None and done in rungs and done < epochs:
+                accuracy = score()
+                if not go_on(done, accuracy):
+                    break
+                accuracy = None
+        if accuracy is None:
+            accuracy = score()
     seconds = time.perf_counter() - started
     std = standard_error(accuracy, len(data.val))
-    return TrainedNetwork(spec, module.cpu(), inputs, accuracy, std, seconds, epochs)
+    return TrainedNetwork(spec, module.cpu(), inputs, accuracy, std, seconds, done)
 
 
-def estimate_seconds(spec: NetworkSpec, data: ImageData, *, epochs: int, device: str = "cpu") -> float:
-    """Seconds that `train` will take, extrapolated from the fastest of a few of its steps.
+def estimate_seconds(
+    spec: NetworkSpec, data: ImageData, *, epochs: int, device: str = "cpu", scorings: int = 1
+) -> float:
+    """Seconds that training will take, extrapolated from the fastest of a few of its steps.
 
-    A scored image costs a third of a trained one: the pass back is as dear as two forward (chosen here, as often
-    counted). Data that lie in memory cost next to nothing beside either.
+    The validation split is scored `scorings` times: once by `train`, after each epoch by `mnas.trainer`. A scored image
+    costs a third of a trained one: the pass back is as dear as two forward (chosen here, as often counted). Data that
+    lie in memory cost next to nothing beside either.
 
     Raises:
         InputError: as `train`.
@@ -152,9 +185,9 @@ def estimate_seconds(spec: NetworkSpec, data: ImageData, *, epochs: int, device:
     inputs = input_transform(spec, data)
     module = build_module(replace(spec, dropout=0.0, drop_path=0.0), seed=0).to(device).train()
     count = len(data.train)
-    size = math.ceil(count / math.ceil(count / _batch_size(count)))
-    images = torch.tensor(data.train.images[:size]).to(device)
-    labels = torch.tensor(data.train.labels[:size]).to(device)
+    size = math.ceil(count / math.ceil(count / batch_size_of(count)))
+    first = data.train.take(np.arange(size))
+    images, labels = torch.tensor(first.images).to(device), torch.tensor(first.labels).to(device)
     times = []
     for _ in range(TIMED_STEPS):
         started = time.perf_counter()
@@ -162,28 +195,27 @@ def estimate_seconds(spec: NetworkSpec, data: ImageData, *, epochs: int, device:
         loss.backward()  # type: ignore[no-untyped-call]
         loss.item()  # waits for the device
         times.append(time.perf_counter() - started)
-    scored = min(count, NORM_IMAGES) + len(data.val)
+    scored = min(count, NORM_IMAGES) + scorings * len(data.val)
     return min(times) / size * (epochs * count + scored / 3)
 
 
-def evaluate(module: nn.Module, split: Split, inputs: InputTransform) -> float:
+def evaluate(module: nn.Module, split: LabelledImages, inputs: InputTransform) -> float:
     """Top-1 accuracy on a split, 0 to 1, in evaluation mode, which the module is left in.
 
     Raises:
         TrainingError: outputs that are NaN or infinite.
     """
     module.eval()
-    device = next(module.parameters()).device
-    images, labels = torch.tensor(split.images), torch.tensor(split.labels)
+    feed = Feed(split, next(module.parameters()).device)
     correct = 0
-    with torch.inference_mode():
-        for start in range(0, len(labels), SCORING_BATCH):
-            part = slice(start, start + SCORING_BATCH)
-            logits = module(inputs(images[part].to(device)))
+    parts = torch.split(torch.arange(len(split)), SCORING_BATCH)
+    with torch.inference_mode(), closing(feed.batches(parts)) as loaded:
+        for images, labels in loaded:
+            logits = module(inputs(images))
             if not logits.isfinite().all():
                 raise TrainingError("the trained network's outputs are NaN or infinite: it is not usable.")
-            correct += int((logits.argmax(1).cpu() == labels[part]).sum())
-    return correct / len(labels)
+            correct += int((logits.argmax(1) == labels).sum())
+    return correct / len(split)
 
 
 def standard_error(accuracy: float, count: int) -> float:
@@ -201,10 +233,12 @@ def standard_error(accuracy: float, count: int) -> float:
 def input_transform(spec: NetworkSpec, data: ImageData) -> InputTransform:
     """What turns images of the data set into the network's input, with mean and std of the training split.
 
+    Of training images that are streamed, mean and std are of a seeded sample of at most 8,192.
+
     Raises:
         InputError: classes, channels or resolution of the network do not fit, or there is no batch to train on.
     """
-    channels = data.train.images.shape[1]
+    channels, *_ = data.train.shape
     problems = []
     if spec.num_classes != len(data.classes):
         problems.append(f"it has {spec.num_classes} outputs for {len(data.classes)} classes")
@@ -216,8 +250,18 @@ def input_transform(spec: NetworkSpec, data: ImageData) -> InputTransform:
         problems.append("batch norm needs at least 2 training images, there is 1")
     if problems:
         raise InputError(f"the network does not fit the data set {data.name}: {'; '.join(problems)}.")
-    mean, std = zip(*(_mean_and_std(data.train.images[:, c]) for c in range(channels)), strict=True)
+    mean, std = _channel_statistics(data.train)
     return InputTransform(spec.in_channels, spec.resolution, mean, std)
+
+
+@functools.lru_cache(maxsize=1)  # candidates of a search are trained on one split
+def _channel_statistics(split: LabelledImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of each channel, pixels in 0..1."""
+    if not isinstance(split, Split):
+        order = np.random.default_rng(derive_seed(SPLIT_SEED, "mean and std")).permutation(len(split))
+        split = split.take(np.sort(order[:STATISTICS_IMAGES]))
+    mean, std = zip(*(_mean_and_std(split.images[:, c]) for c in range(split.shape[0])), strict=True)
+    return mean, std
 
 
 def _mean_and_std(pixels: NDArray[np.uint8]) -> tuple[float, float]:
@@ -246,9 +290,45 @@ def start_branches_at_zero(module: nn.Module) -> None:
             nn.init.zeros_(last.weight)
 
 
-def _batch_size(count: int) -> int:
+@contextmanager
+def repeatable(device: str) -> Iterator[None]:
+    """Convolutions that add their terms in the same order each time, then as before; the CPU's always do.
+
+    Without it, cuDNN may choose kernels for the gradients of weights that add with atomics, and two trainings from one
+    seed differ. Nothing else in a training here depends on the order in which a GPU's threads finish.
+
+    Args:
+        device: as torch names it; only a GPU is concerned.
+
+    Reference: torch's notes on reproducibility, "CUDA convolution determinism".
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    if device.startswith("cuda"):
+        cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+
+
+def batch_size_of(count: int) -> int:
+    """Images of a step for a training split of `count`.
+
+    >>> [batch_size_of(count) for count in (1_000, 10_000, 50_000)]
+    [32, 64, 128]
+    """
     low, high = BATCH_SIZES
     return min(max(1 << (max(count // STEPS_PER_EPOCH, 1).bit_length() - 1), low), high)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(
+        words in str(error) for words in ("can't allocate memory", "ALLOC_FAILED")
+    )  # the CPU's; cuBLAS, cuDNN
 
 
 def _rate(step: int, steps: int, peak: float) -> float:
@@ -262,47 +342,63 @@ def _rate(step: int, steps: int, peak: float) -> float:
 def _descend(
     module: nn.Module,
     inputs: InputTransform,
-    images: Tensor,
-    labels: Tensor,
+    feed: Feed,
     epochs: int,
-    generator: torch.Generator,
-    on_epoch: OnEpoch | None,
-) -> None:
-    size = _batch_size(len(labels))
-    batches = math.ceil(len(labels) / size)
+    size: int,
+    seed: int,
+    guessing: float,
+    timeout_s: float | None,
+) -> Iterator[int]:
+    """Trains in batches of `size` and yields the number of each epoch done; `guessing` is the loss of that.
+
+    Raises as `train` does.
+    """
+    started = time.perf_counter()
+    generator = torch.Generator().manual_seed(seed)
+    count = len(feed.split)
+    batches = math.ceil(count / size)
     weights = [parameter for parameter in module.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
     groups = [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, nesterov=True)
-    device = next(module.parameters()).device
     peak = BASE_RATE * math.sqrt(size / BASE_BATCH)
-    module.train()
-    step = 0
+    step, before = 0, math.inf
     for epoch in range(1, epochs + 1):
+        module.train()
         total = 0.0
-        order = torch.randperm(len(labels), generator=generator)
-        for number, chosen in enumerate(order.tensor_split(batches), 1):  # equal batches, to within one image
-            step += 1
-            for group in optimizer.param_groups:
-                group["lr"] = _rate(step, epochs * batches, peak)
-            logits = module(inputs(images[chosen].to(device)))
-            target = labels[chosen].to(device)
-            loss = functional.cross_entropy(logits, target, label_smoothing=LABEL_SMOOTHING)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"the loss is {value} in epoch {epoch} of {epochs}, step {number} of {batches}: "
-                    f"this network cannot be trained with this recipe."
-                )
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            total += value * len(chosen)
-        if on_epoch is not None:
-            on_epoch(epoch, total / len(labels))
+        order = torch.randperm(count, generator=generator)
+        with closing(
+            feed.batches(order.tensor_split(batches))
+        ) as loaded:  # equal batches, to within one image
+            for number, (images, target) in enumerate(loaded, 1):
+                step += 1
+                for group in optimizer.param_groups:
+                    group["lr"] = _rate(step, epochs * batches, peak)
+                logits = module(inputs(images))
+                loss = functional.cross_entropy(logits, target, label_smoothing=LABEL_SMOOTHING)
+                value = loss.item()
+                where = f"in epoch {epoch} of {epochs}, step {number} of {batches}"
+                if not math.isfinite(value):
+                    raise TrainingError(
+                        f"the loss is {value} {where}: this network cannot be trained with this recipe."
+                    )
+                if timeout_s is not None and time.perf_counter() - started > timeout_s:
+                    raise TrainingError(f"its time of {format_duration(timeout_s)} was over {where}.")
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                total += value * len(target)
+        mean = total / count
+        if mean > max(DIVERGED * guessing, before):
+            raise TrainingError(
+                f"the training diverged: the mean loss grew from {before:.3g} to {mean:.3g} in epoch {epoch} of "
+                f"{epochs}; guessing has {guessing:.3g}."
+            )
+        before = mean
+        yield epoch
 
 
-def _estimate_norms(module: nn.Module, inputs: InputTransform, images: Tensor) -> None:
+def _estimate_norms(module: nn.Module, inputs: InputTransform, feed: Feed, seed: int) -> None:
     """Replaces the norms' moving statistics, which lag behind a short training, by means over training images.
 
     Reference: arXiv 2105.07576 (PreciseBN), section 3.
@@ -312,10 +408,14 @@ def _estimate_norms(module: nn.Module, inputs: InputTransform, images: Tensor) -
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # torch's word for the mean over all batches
-    device = next(module.parameters()).device
+    order = torch.randperm(len(feed.split), generator=torch.Generator().manual_seed(seed))
+    some = order[:NORM_IMAGES]
     module.train()
-    with torch.no_grad():
-        for batch in images.tensor_split(math.ceil(len(images) / SCORING_BATCH)):
-            module(inputs(batch.to(device)))
+    with (
+        torch.no_grad(),
+        closing(feed.batches(some.tensor_split(math.ceil(len(some) / SCORING_BATCH)))) as loaded,
+    ):
+        for images, _ in loaded:
+            module(inputs(images))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -1,7 +1,7 @@
 """What `mnas train` does, from a source to files: `recipe.toml`, checkpoint, log, weights, ONNX, result."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from mnas.trainer import (
     save_checkpoint,
     starting_weights,
 )
+from mnas.trainer.described import weights_metadata
 from mnas.trainer.loop import CHECKPOINT_S
 from mnas.trainer.machine import usable_device
 from mnas.trainer.parallel import Group, joined
@@ -190,11 +191,7 @@ def _finish(
     module = build_module(task.spec)
     module.load_state_dict(state.best)
     test = evaluate(module.to(task.device), data.test, task.inputs)
-    trained = (
-        f"trained {task.recipe.epochs} epochs on {data.name} ({len(data.train):,} images, preset "
-        f"{task.recipe.preset}), epoch {progress.best_epoch} kept, the best on {len(data.val):,} validation images"
-    )
-    about = {"trained": trained, "input": json.dumps(asdict(task.inputs))}
+    about = weights_metadata(task, progress)
     save_weights(folder.weights, state.best, about)
     exported = export_onnx(
         task.spec, folder.onnx, weights=load_weights(folder.weights), about=about, seed=plan.seed
@@ -211,7 +208,7 @@ def _finish(
         "val_std": standard_error(progress.best_accuracy, len(data.val)),
         "test_accuracy": test,
         "test_std": standard_error(test, len(data.test)),
-        "accuracy_source": trained,
+        "accuracy_source": about["trained"],
         "seconds": progress.seconds,
         "device": task.device,
         "threads": torch.get_num_threads(),
@@ -249,8 +246,10 @@ def _fitted(plan: Plan, spec: NetworkSpec, data: ImageData) -> NetworkSpec:
 
 
 def _load(plan: Plan, size: int | None, reporter: Reporter) -> ImageData:
-    """The images; what was left out is said."""
+    """The images; how they are read and what was left out is said."""
     data = load_data(plan.data, resolution=size, skip_unreadable=plan.skip_unreadable)
+    for text in data.notes:
+        reporter.note(text)
     for text in data.left_out:
         reporter.warn(text)
     return data

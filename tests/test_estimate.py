@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from commands import Said
 
-from mnas.search.estimate import SAMPLE, say_estimate
+from mnas.search.estimate import say_estimate
 from mnas.search.history import Batch, History, Trial
 from mnas.testing import small_space
 
@@ -22,8 +22,6 @@ class Trains:
     def evaluate(self, specs: Any, *, seed: int) -> Any:
         raise AssertionError("an estimate evaluates nothing")
 
-    train = test_accuracy = evaluate
-
     def seconds(self, spec: Any) -> float:
         self.asked += 1
         return 9.0 if self.asked == 1 else 3.0
@@ -35,25 +33,53 @@ class Predicts:
     evaluate = Trains.evaluate
 
 
-def said(accuracy: Any, done: int, trials: int = 100, max_time: str | None = None) -> list[str]:
-    history = History([Batch(done, [Trial(n, f"{n}", "done") for n in range(done)], told=True)])
+class Staged(Trains):
+    """One that may stop after 2 and 6 of 18 epochs."""
+
+    epochs, rungs, eta = 18, (2, 6), 3
+    evaluate_staged = Trains.evaluate
+
+
+def said(
+    accuracy: Any, done: int, trials: int = 100, max_time: str | None = None, data: Any = None
+) -> list[str]:
+    tried = [Trial(n, f"{n}", "done") for n in range(done)]
+    tried += [Trial(done + n, f"{n}", "infeasible") for n in range(20)]  # refused by their cost: no trials
+    history = History([Batch([done + 20], tried, told=True)])
     problem = SimpleNamespace(
         accuracy=accuracy,
-        space=small_space(),
         limits=SimpleNamespace(trials=trials),
-        config=SimpleNamespace(seed=0, max_time=max_time),
+        data=data,
+        device="cpu",
+        config=SimpleNamespace(max_time=max_time, finals=2, final_epochs=10, train_threads=1),
     )
     reporter = Said()
-    say_estimate(problem, history, reporter)  # type: ignore[arg-type]
+    specs = [small_space().decode(small_space().architecture([0, 0]))] * 6
+    say_estimate(problem, specs, history, reporter)  # type: ignore[arg-type]
     return reporter.notes
 
 
 def test_time_a_candidate_and_in_all_are_said() -> None:
-    accuracy = Trains()
-    (note,) = said(accuracy, done=0, trials=9)
-    assert accuracy.asked == SAMPLE == 6
+    (note,) = said(Trains(), done=0, trials=9)
     assert "takes 3 s to 9 s" in note
-    assert "9 of them and the winner again about 40 s" in note  # 10 x (9 + 5 x 3) / 6
+    assert "9 of them about 36 s: 36 s in all" in note  # 9 x (9 + 5 x 3) / 6
+
+
+def test_successive_halving_takes_less() -> None:
+    (note,) = said(Staged(), done=0, trials=9)
+    # all train 2 of 18 epochs, a third 4 more, a ninth the other 12: (2 + 4/3 + 12/9) / 18 = 0.259 of 36 s
+    assert "9 of them (some stopped early) about 9 s" in note
+
+
+def test_the_finalists_longer_training_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def estimate(spec: Any, data: Any, *, epochs: int, device: str, scorings: int) -> float:
+        return float(epochs)
+
+    monkeypatch.setattr("mnas.training.estimate_seconds", estimate)
+    (note,) = said(Trains(), done=0, trials=9, data=object())
+    assert "2 finalists for 10 epochs each about 20 s: 56 s in all" in note  # a second an epoch
+    (note,) = said(Trains(), done=100, data=object())  # a resumed search whose candidates are done
+    assert "2 finalists for 10 epochs each about 20 s: 20 s in all" in note
 
 
 def test_a_resumed_search_counts_what_is_left_and_names_its_limit() -> None:

@@ -1,7 +1,12 @@
-import pytest
+from types import SimpleNamespace
 
+import pytest
+from commands import Said
+
+from mnas.objective import Reward
+from mnas.search.final import judge_finalists
 from mnas.search.finalists import Candidate, Measured, candidates, correction, decide, pareto_front, select
-from mnas.search.history import Trial
+from mnas.search.history import Batch, History, Trial
 
 
 def candidate(number: int, accuracy: float, ms: float, spread: float = 0.05) -> Candidate:
@@ -92,3 +97,25 @@ def test_candidates_are_the_done_trials_each_network_once() -> None:
         Trial(4, "d", "done", metrics, 0.4),
     ]
     assert [c.trial.number for c in candidates(trials, "madds")] == [0, 4]
+
+
+def test_candidates_stopped_early_are_judged_only_where_no_other_holds() -> None:
+    def judge(*trials: Trial) -> tuple[int | None, list[int]]:
+        problem = SimpleNamespace(
+            config=SimpleNamespace(target_kind="latency"),
+            reward=Reward("hard", 10.0),
+            accuracy=SimpleNamespace(mae=None),
+        )
+        timing = SimpleNamespace(ruler=SimpleNamespace(measures=False, source="made up"), calibration=None)
+        history = History([Batch([len(trials)], list(trials), told=True)])
+        final = judge_finalists(problem, timing, history, Said(), None)  # type: ignore[arg-type]
+        winner = None if final.winner is None else final.winner.candidate.trial.number
+        return winner, [row["trial"] for row in final.rows]
+
+    def trial(number: int, high: float, **more: float) -> Trial:
+        known = {"accuracy": 0.5, "accuracy_std": 0.0, "latency_ms": 9.0, "latency_low_ms": 8.0}
+        return Trial(number, f"{number}", "done", {**known, "latency_high_ms": high, **more}, reward=0.5)
+
+    stopped = trial(0, 9.5, accuracy=0.3, fidelity=0.5)
+    assert judge(stopped, trial(1, 9.9)) == (1, [1])
+    assert judge(stopped, trial(1, 10.1)) == (0, [1, 0])

@@ -1,4 +1,4 @@
-"""The trainer's parts: optimizer, average, augmentation, the loop, checkpoints, what happens when it goes wrong."""
+"""The trainer's parts: optimizer, average, the loop, checkpoints, what happens when it goes wrong."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +25,7 @@ from mnas.trainer import (
     save_checkpoint,
 )
 from mnas.trainer import loop as trainer_loop
-from mnas.trainer.augment import Augmentation, flip_some, pad_and_crop
+from mnas.trainer.augment import Augmentation
 from mnas.trainer.autocast import time_autocast
 from mnas.trainer.optim import Ema, RMSPropTF, make_optimizer
 from mnas.trainer.parallel import Group
@@ -131,56 +131,6 @@ def test_branches_begin_at_zero_and_the_classifier_near_it(few: ImageData) -> No
     assert state["classifier.weight"].std().item() == pytest.approx(0.01, rel=0.15)
 
 
-# Augmentation
-
-
-def test_pad_and_crop_cuts_from_zeros_around_the_image() -> None:
-    images = torch.arange(1, 65, dtype=torch.uint8).reshape(1, 1, 8, 8).expand(200, 2, 8, 8)
-    cut = pad_and_crop(images)
-    assert cut.shape == images.shape
-    assert cut.dtype == torch.uint8
-    padded = nn.functional.pad(images[:1], (1, 1, 1, 1))  # an eighth of 8 pixels
-    windows = [padded[0, :, top : top + 8, left : left + 8] for top in range(3) for left in range(3)]
-    which = {next(n for n, window in enumerate(windows) if torch.equal(window, image)) for image in cut}
-    assert which == set(range(9))
-
-
-def test_flip_mirrors_about_half_of_the_images() -> None:
-    images = torch.tensor([1, 2], dtype=torch.uint8).reshape(1, 1, 1, 2).expand(1000, 1, 1, 2)
-    flipped = flip_some(images)[:, 0, 0]
-    mirrored = (flipped == torch.tensor([2, 1])).all(1).sum().item()
-    assert mirrored + (flipped == torch.tensor([1, 2])).all(1).sum().item() == 1000
-    assert 400 < mirrored < 600
-
-
-@pytest.mark.parametrize("mixing", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
-def test_mixed_labels_sum_to_one_over_two_classes(few: ImageData, mixing: dict[str, float]) -> None:
-    recipe = preset("cifar", crop="none", flip=False, **mixing)
-    change = Augmentation(recipe, input_transform(TINY, few), 10, 0)
-    labels = torch.arange(10)
-    for _ in range(20):
-        x, target = change(torch.tensor(few.train.images[:10]), labels)
-        assert x.shape == (10, 3, 8, 8)
-        assert x.is_contiguous(memory_format=torch.channels_last)
-        torch.testing.assert_close(target.sum(1), torch.ones(10))
-        own, partner = target[labels, labels], target[labels, labels - 1]
-        torch.testing.assert_close(own + partner, torch.ones(10))
-
-
-@pytest.mark.parametrize("policy", ["autoaugment", "randaugment"])
-def test_policies_change_each_group_by_itself(few: ImageData, policy: str) -> None:
-    recipe = preset("cifar", crop="resized", flip=False, policy=policy, magnitude=(9, 9))
-    change = Augmentation(recipe, replace(input_transform(TINY, few), resolution=16), 10, 0)
-    same = torch.tensor(few.train.images[:1]).expand(100, -1, -1, -1)
-    x, labels = change(same, torch.arange(100))
-    assert x.shape == (100, 3, 16, 16)
-    assert x.isfinite().all()
-    groups = [{tuple(image.flatten().tolist()) for image in group} for group in x.split(8)]
-    assert [len(group) for group in groups] == [1] * 13
-    assert len(set.union(*groups)) > 6
-    assert labels.tolist() == list(range(100))
-
-
 # The loop
 
 
@@ -208,7 +158,9 @@ def test_accumulated_parts_equal_the_whole_batch(few: ImageData) -> None:
         state = State(module, make_optimizer(module, recipe), None, {}, Progress(accumulate=accumulate))
         change = Augmentation(recipe, task.inputs, 10, 0)
         for _ in range(3):  # 43 images: parts of 11 and 10
-            train_step(task, state, module, change, torch.arange(43), Group())
+            parts = [few.train.take(part.numpy()) for part in torch.arange(43).tensor_split(accumulate)]
+            loaded = ((torch.tensor(part.images), torch.tensor(part.labels)) for part in parts)
+            train_step(task, state, module, change, loaded, 43, Group())
         weights.append(module.layer.weight.detach().clone())
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-5, atol=1e-7)
     assert weights[0].abs().max() > 0.001

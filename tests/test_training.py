@@ -1,5 +1,6 @@
 """Training: it learns, from the training split only, repeatably, and stops where the loss does."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,10 @@ import pytest
 import torch
 
 from mnas import training
-from mnas.accuracy.proxy import ProxyAccuracy
 from mnas.config import DEFAULT_EPOCHS
 from mnas.data import ImageData, Split, load_data
 from mnas.errors import InputError, RunDirectoryError
 from mnas.model import build_module
-from mnas.protocols import TrainingAccuracyModel
 from mnas.search_space import NetworkSpec, StageSpec, extremes, mbconv_space, network_cost
 from mnas.training import TrainingError, evaluate, input_transform, standard_error, train
 from mnas.weights import load_metadata, load_weights, save_weights
@@ -47,10 +46,9 @@ def state(trained: training.TrainedNetwork) -> dict[str, torch.Tensor]:
 
 
 def test_learns_digits(digits: ImageData, smallest: NetworkSpec) -> None:
-    proxy = ProxyAccuracy(digits, epochs=DEFAULT_EPOCHS)
-    trained = proxy.train(smallest, seed=0)
+    trained = train(smallest, digits, epochs=DEFAULT_EPOCHS, seed=0)
     assert trained.accuracy >= 0.9
-    assert proxy.test_accuracy(trained) >= 0.9
+    assert evaluate(trained.module, digits.test, trained.inputs) >= 0.9
     assert not trained.module.training
 
 
@@ -58,10 +56,9 @@ def test_learns_nothing_from_shuffled_labels(digits: ImageData, smallest: Networ
     """With labels that say nothing, accuracy above chance would mean that validation images leak."""
     labels = np.random.default_rng(0).permutation(digits.train.labels)
     data = replace(digits, train=Split(digits.train.images, labels))
-    proxy = ProxyAccuracy(data, epochs=DEFAULT_EPOCHS)
-    trained = proxy.train(smallest, seed=0)
+    trained = train(smallest, data, epochs=DEFAULT_EPOCHS, seed=0)
     assert trained.accuracy <= 0.2
-    assert proxy.test_accuracy(trained) <= 0.2
+    assert evaluate(trained.module, data.test, trained.inputs) <= 0.2
 
 
 def test_validation_and_test_images_never_reach_training(few: ImageData) -> None:
@@ -109,11 +106,50 @@ def test_norms_are_estimated_on_the_training_images(few: ImageData) -> None:
     torch.testing.assert_close(state(trained)["bn1.running_mean"], mean, rtol=1e-4, atol=1e-5)
 
 
-def test_callback_reports_each_epoch(few: ImageData) -> None:
+def test_a_rung_is_told_the_accuracy_there_and_changes_nothing(few: ImageData) -> None:
     told: list[tuple[int, float]] = []
-    train(TINY, few, epochs=3, seed=0, on_epoch=lambda epoch, loss: told.append((epoch, loss)))
-    assert [epoch for epoch, _ in told] == [1, 2, 3]
-    assert told[2][1] < told[0][1]
+
+    def go_on(epoch: int, accuracy: float) -> bool:
+        told.append((epoch, accuracy))
+        return True
+
+    plain = train(TINY, few, epochs=3, seed=0)
+    asked = train(TINY, few, epochs=3, seed=0, rungs=(1, 2, 3), go_on=go_on)
+    assert [epoch for epoch, _ in told] == [1, 2]  # at the end there is nothing to ask
+    torch.testing.assert_close(state(asked), state(plain), rtol=0, atol=0)
+    assert asked.accuracy == plain.accuracy
+
+
+def test_a_training_that_is_stopped_has_the_accuracy_of_its_rung(few: ImageData) -> None:
+    told: list[float] = []
+    stopped = train(
+        TINY, few, epochs=3, seed=0, rungs=(1, 2), go_on=lambda epoch, a: not told.append(a) and epoch < 2
+    )  # type: ignore[func-returns-value]
+    assert stopped.epochs == 2
+    assert stopped.accuracy == told[1]
+    assert evaluate(stopped.module, few.val, stopped.inputs) == told[1]
+
+
+@pytest.mark.parametrize(
+    ("means", "ends"), [((1.0, 8.0), True), ((8.0, 7.5), False), ((5.0, 6.0), False)]
+)  # guessing one of ten has log 10 = 2.30, three times that is 6.91
+def test_a_loss_that_grows_far_above_guessing_is_a_divergence(
+    few: ImageData, monkeypatch: pytest.MonkeyPatch, means: tuple[float, float], ends: bool
+) -> None:
+    losses = iter([mean for mean in means for _ in range(3)])  # three steps an epoch
+
+    def scripted(logits: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+        return logits.sum() * 0 + next(losses)
+
+    monkeypatch.setattr(training.functional, "cross_entropy", scripted)
+    message = r"diverged: the mean loss grew from 1 to 8 in epoch 2 of 2; guessing has 2\.3"
+    with pytest.raises(TrainingError, match=message) if ends else contextlib.nullcontext():
+        train(TINY, few, epochs=2, seed=0)
+
+
+def test_a_training_ends_when_its_time_is_over(few: ImageData) -> None:
+    with pytest.raises(TrainingError, match=r"its time of under 1 s was over in epoch 1 of 2, step 1 of 3"):
+        train(TINY, few, epochs=2, seed=0, timeout_s=1e-9)
 
 
 def test_a_loss_that_is_not_finite_names_epoch_and_step(
@@ -175,24 +211,12 @@ def test_networks_that_do_not_fit_are_refused(
     digits: ImageData, change: Callable[[NetworkSpec], NetworkSpec], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        ProxyAccuracy(digits, epochs=1).evaluate([change(TINY)], seed=0)
+        train(change(TINY), digits, epochs=1, seed=0)
 
 
 def test_epochs_are_at_least_one(digits: ImageData) -> None:
     with pytest.raises(InputError, match="epochs must be at least 1, got 0"):
-        ProxyAccuracy(digits, epochs=0)
-    with pytest.raises(InputError, match="epochs must be at least 1, got 0"):
         train(TINY, digits, epochs=0, seed=0)
-
-
-def test_estimates_say_what_they_are_and_equal_the_training(few: ImageData) -> None:
-    proxy = ProxyAccuracy(few, epochs=2)
-    (estimate,) = proxy.evaluate([TINY], seed=3)
-    trained = proxy.train(TINY, seed=3)
-    assert (estimate.value, estimate.std) == (trained.accuracy, trained.std)
-    assert estimate.source == "trained 2 epochs on digits (96 images), scored on 359 validation images"
-    assert isinstance(proxy, TrainingAccuracyModel)
-    assert proxy.expensive
 
 
 def test_seconds_are_extrapolated_from_the_fastest_step(
@@ -201,7 +225,9 @@ def test_seconds_are_extrapolated_from_the_fastest_step(
     ends = iter([0.0, 5.0, 10.0, 10.1, 20.0, 20.3])  # three steps: 5, 0.1 and 0.3 s
     monkeypatch.setattr(training.time, "perf_counter", lambda: next(ends))
     # 32 of the 96 images a step; 2 epochs, and a third of the cost for 96 images (norms) and 359 (validation).
-    assert ProxyAccuracy(few, epochs=2).seconds(TINY) == pytest.approx(0.1 / 32 * (2 * 96 + (96 + 359) / 3))
+    assert training.estimate_seconds(TINY, few, epochs=2) == pytest.approx(
+        0.1 / 32 * (2 * 96 + (96 + 359) / 3)
+    )
 
 
 def test_standard_error() -> None:
@@ -211,7 +237,7 @@ def test_standard_error() -> None:
 
 @pytest.mark.parametrize(("count", "size"), [(2, 32), (1078, 32), (8191, 32), (10_000, 64), (50_000, 128)])
 def test_batch_size(count: int, size: int) -> None:
-    assert training._batch_size(count) == size
+    assert training.batch_size_of(count) == size
 
 
 def test_rate_warms_up_and_ends_at_zero() -> None:

@@ -3,8 +3,10 @@
     python benchmarks/accuracy/data_pipeline.py [--data PATH] [--photos 600] [--steps 12]
 
 Prints one JSON object. Without --data, a folder of JPEG photos of 640 x 480 pixels (smoothed noise, quality 90) is
-made. A step is a batch of 128 images at 32 pixels, one thread: gather, resize and normalise (the data's part), forward,
-backward, SGD. Medians over the steps; the first two are not counted.
+made. `streamed_images_per_s` is of a folder decoded anew by one and by two worker processes, as one larger than the
+memory is: batches of 128, the start of the processes included. A step is a batch of 128 images at 32 pixels, one
+thread: gather, resize and normalise (the data's part), forward, backward, SGD. Medians over the steps; the first two
+are not counted.
 """
 
 import argparse
@@ -25,13 +27,15 @@ from PIL import Image
 from torch.nn import functional
 
 from mnas.data import ImageData, load_data
+from mnas.data.folder import Folder
+from mnas.data.stream import StreamedSplit
 from mnas.env import usable_cores
 from mnas.model import build_module
 from mnas.search_space import NetworkSpec, extremes, mbconv_space, network_cost
 from mnas.training import input_transform
 from mnas.zoo import published
 
-PHOTO, CLASSES, BATCH, STEP_SIZE, NOT_COUNTED = (640, 480), 4, 128, 32, 2
+PHOTO, CLASSES, BATCH, STEP_SIZE, NOT_COUNTED, PASSES = (640, 480), 4, 128, 32, 2, 4
 
 
 def make_photos(folder: Path, count: int) -> None:
@@ -62,10 +66,25 @@ def reading(data: str, resolution: int | None) -> dict[str, Any]:
     return rates
 
 
+def streaming(folder: str, resolution: int) -> dict[str, Any]:
+    """Every image `PASSES` times, by 1 and by 2 workers."""
+    names = Folder(Path(folder)).listing().images
+    numbers = np.tile(np.arange(len(names)), PASSES)
+    chosen = [numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH)]
+    rates = {}
+    for workers in (1, 2):
+        split = StreamedSplit(Path(folder), names, np.zeros(len(names), np.int64), resolution, workers)
+        start = time.perf_counter()
+        count = sum(len(images) for images in split.batches(chosen))
+        rates[str(workers)] = round(count / (time.perf_counter() - start))
+    return {"n": len(numbers), "streamed_images_per_s": rates}
+
+
 def step_share(spec: NetworkSpec, data: ImageData, steps: int) -> dict[str, Any]:
     inputs, module = input_transform(spec, data), build_module(spec, seed=0).train()
     optimizer = torch.optim.SGD(module.parameters(), lr=0.01)
-    images, labels = torch.tensor(data.train.images), torch.tensor(data.train.labels)
+    train = data.train.take(np.arange(len(data.train)))
+    images, labels = torch.tensor(train.images), torch.tensor(train.labels)
     generator = torch.Generator().manual_seed(0)
     data_s, step_s = [], []
     for _ in range(steps + NOT_COUNTED):
@@ -109,6 +128,8 @@ def main() -> None:
             make_photos(Path(made), arguments.photos)
         source = arguments.data or made
         read = [reading(source, size) for size in (None, STEP_SIZE)]
+        if Path(source).is_dir():
+            read = [found | {"streamed": streaming(source, found["resolution"])} for found in read]
         data = load_data(source, resolution=STEP_SIZE)
     torch.set_num_threads(1)
     report = {

@@ -1,68 +1,228 @@
 """Proxy accuracy: each candidate is trained a few epochs and scored on images that its training never saw."""
 
-from collections.abc import Sequence
+import gc
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from statistics import mean, variance
 
-from mnas.data import ImageData
+import numpy as np
+import torch
+from torch.nn import functional
+
+from mnas.data import SPLIT_SEED, ImageData, LabelledImages, Split, stratified
 from mnas.errors import InputError
 from mnas.protocols import AccuracyEstimate
 from mnas.search_space import NetworkSpec
+from mnas.search_space.scaling import scale
+from mnas.seeds import derive_seed
 from mnas.threads import torch_threads
-from mnas.training import TrainedNetwork, estimate_seconds, evaluate, train
+from mnas.training import (
+    GoOn,
+    TrainedNetwork,
+    TrainingError,
+    batch_size_of,
+    estimate_seconds,
+    out_of_memory,
+    train,
+)
+from mnas.units import format_duration
 
-# Threads of torch while a candidate is trained, chosen here: at 32 pixels two gain a quarter on free cores, but
-# where another process wants a core they wait for each other (302 s instead of 5 s), and one thread gives the same
-# weights whatever the number of cores.
+# Threads of torch while a candidate is trained, unless asked otherwise. Chosen here: at 32 pixels two gain a quarter on
+# free cores, but where another process wants a core they wait for each other (302 s instead of 5 s), and one thread
+# gives the same weights whatever the number of cores.
 TRAINING_THREADS = 1
+RESIZED_AT_ONCE = 256  # chosen here: 154 MB of colour images of 224 pixels as float32
 
 
 class ProxyAccuracy:
     """Trains every network that it is asked about; nothing is predicted.
 
+    Candidates may be trained on less than what they are for: fewer images, a lower resolution, a narrower network. Then
+    the figure is of that, which its source says, and serves to compare candidates.
+
     Args:
         data: the images; candidates are compared on its validation split.
         epochs: of each training, at least 1.
+        proxy_images: training images, each class with its share; None is all.
+        proxy_resolution: height and width in pixels that images and networks are brought to; None is the network's own.
+        proxy_width: share of the channels of stem, stages and head, in (0, 1].
+        proxy_seeds: trainings of each network, whose mean counts.
+        halving: eta of successive halving: a network may be stopped after epochs / eta, epochs / eta^2, ...
+        timeout_s: seconds after which a network has failed, all its trainings together; None is any number.
         device: where to train, as torch names it.
+        threads: of torch while it trains.
 
     Raises:
-        InputError: fewer than 1 epoch.
+        InputError: no epochs, or more images than there are.
+
+    Reference: successive halving is that of arXiv 1502.07943; that a network is compared with those that came before
+    it, without waiting for others, is ASHA's (arXiv 1810.05934).
     """
 
     expensive = True  # the search asks about one network at a time, and stores each answer at once
 
-    def __init__(self, data: ImageData, *, epochs: int, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        data: ImageData,
+        *,
+        epochs: int,
+        proxy_images: int | None = None,
+        proxy_resolution: int | None = None,
+        proxy_width: float | None = None,
+        proxy_seeds: int | None = None,
+        halving: int | None = None,
+        timeout_s: float | None = None,
+        device: str = "cpu",
+        threads: int = TRAINING_THREADS,
+    ) -> None:
         if epochs < 1:
             raise InputError(f"epochs must be at least 1, got {epochs}. Example: --epochs 6.")
-        self.data, self.epochs, self.device = data, epochs, device
+        self.data = _reduced(data, proxy_images, proxy_resolution)
+        self.epochs, self.device, self.threads = epochs, device, threads
+        self.resolution, self.width = proxy_resolution, proxy_width or 1.0
+        self.seeds, self.eta, self.timeout_s = proxy_seeds or 1, halving, timeout_s
 
     @property
-    def source(self) -> str:
-        """What its figures are."""
-        return (
-            f"trained {self.epochs} epoch{'s' if self.epochs > 1 else ''} on {self.data.name} "
-            f"({len(self.data.train):,} images), scored on {len(self.data.val):,} validation images"
-        )
+    def rungs(self) -> tuple[int, ...]:
+        """The epochs, in order, after which a network may be stopped; none without halving."""
+        found: list[int] = []
+        epochs = self.epochs
+        while self.eta is not None and (epochs := epochs // self.eta) >= 1:
+            found.append(epochs)
+        return tuple(reversed(found))
+
+    def source(self, epochs: int, batch_size: int | None = None) -> str:
+        """What the figure of a network is that was trained so long, in batches of that size if not the usual ones."""
+        size = "" if self.resolution is None else f" of {self.resolution} pixels"
+        trained = f"trained {epochs} epoch{'s' if epochs > 1 else ''} on {self.data.name}"
+        parts = [f"{trained} ({len(self.data.train):,} images{size})"]
+        if self.width != 1.0:
+            parts.append(f"with {self.width:g} of its channels")
+        if self.seeds > 1:
+            parts.append(f"mean of {self.seeds} seeds")
+        if batch_size is not None:
+            parts.append(f"in batches of {batch_size} after memory ran out")
+        if epochs < self.epochs:
+            parts.append(f"stopped by successive halving before epoch {self.epochs}")
+        return f"{', '.join(parts)}, scored on {len(self.data.val):,} validation images"
 
     def evaluate(self, specs: Sequence[NetworkSpec], *, seed: int) -> list[AccuracyEstimate]:
         """Validation accuracy of each network with its standard error; all start from the same seed.
 
         Raises:
             InputError: a network whose classes, channels or resolution do not fit the data.
-            TrainingError: a loss that is NaN or infinite.
+            TrainingError: a loss that is NaN, infinite or diverges; time or memory that ran out.
         """
-        trained = (self.train(spec, seed=seed) for spec in specs)
-        return [AccuracyEstimate(network.accuracy, network.std, self.source) for network in trained]
+        return [self.evaluate_staged(spec, seed=seed) for spec in specs]
 
-    def train(self, spec: NetworkSpec, *, seed: int) -> TrainedNetwork:
-        """The network with its weights, trained exactly as `evaluate` does; raises as it does."""
-        with torch_threads(TRAINING_THREADS):
-            return train(spec, self.data, epochs=self.epochs, seed=seed, device=self.device)
+    def evaluate_staged(
+        self, spec: NetworkSpec, *, seed: int, go_on: Callable[[int, float], bool] | None = None
+    ) -> AccuracyEstimate:
+        """As `evaluate` for one network, which ends early at a rung where `go_on(epoch, accuracy)` says no."""
+        started = time.monotonic()
+        batch_size = None
+        trained = []
+        for number in range(self.seeds):
+            own_seed = derive_seed(seed, "proxy", number) if number else seed
+            network, batch_size = self._train(spec, own_seed, batch_size, started, go_on)
+            trained.append(network)
+        accuracy = mean(network.accuracy for network in trained)
+        of_seeds = (
+            variance([network.accuracy for network in trained]) / len(trained) if self.seeds > 1 else 0.0
+        )
+        epochs = trained[-1].epochs
+        return AccuracyEstimate(
+            accuracy,
+            math.hypot(mean(network.std for network in trained), math.sqrt(of_seeds)),
+            self.source(epochs, batch_size),
+            fidelity=epochs / self.epochs,
+        )
 
     def seconds(self, spec: NetworkSpec) -> float:
-        """What one training of the network will take, from a few steps of it; raises as `evaluate` does."""
-        with torch_threads(TRAINING_THREADS):
-            return estimate_seconds(spec, self.data, epochs=self.epochs, device=self.device)
+        """What a network will take, from a few steps of it; raises as `evaluate` does."""
+        with torch_threads(self.threads):
+            once = estimate_seconds(self._reduce(spec), self.data, epochs=self.epochs, device=self.device)
+        return once * self.seeds
 
-    def test_accuracy(self, trained: TrainedNetwork) -> float:
-        """Accuracy on the test split, which nothing else reads: for the chosen network, once."""
-        with torch_threads(TRAINING_THREADS):
-            return evaluate(trained.module, self.data.test, trained.inputs)
+    def _reduce(self, spec: NetworkSpec) -> NetworkSpec:
+        """The network that is trained for it; raises InputError where it is smaller than the proxy's resolution."""
+        if self.resolution is None and self.width == 1.0:
+            return spec
+        if self.resolution is not None and self.resolution > spec.resolution:
+            raise InputError(
+                f"--proxy-resolution must be at most {spec.resolution}, the networks' own; got {self.resolution}."
+            )
+        return scale(spec, depth=1.0, width=self.width, resolution=self.resolution or spec.resolution)
+
+    def _train(
+        self, spec: NetworkSpec, seed: int, batch_size: int | None, started: float, go_on: GoOn | None
+    ) -> tuple[TrainedNetwork, int | None]:
+        """One training, and the size of its batches where it is not the usual; out of memory, once more at half."""
+        sizes = [batch_size, (batch_size or batch_size_of(len(self.data.train))) // 2]
+        for number, size in enumerate(sizes):
+            left = None if self.timeout_s is None else self.timeout_s - (time.monotonic() - started)
+            try:
+                if left is not None and left <= 0:
+                    raise TrainingError(f"its time of {format_duration(self.timeout_s or 0)} was over.")
+                with torch_threads(self.threads):
+                    network = train(
+                        self._reduce(spec),
+                        self.data,
+                        epochs=self.epochs,
+                        seed=seed,
+                        device=self.device,
+                        batch_size=size,
+                        timeout_s=left,
+                        rungs=self.rungs,
+                        go_on=go_on,
+                    )
+                return network, size
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if number == 1 or batch_size is not None:
+                    raise TrainingError(
+                        f"memory ran out again with batches of {size} images ({error}). Use --proxy-resolution, "
+                        f"--proxy-width or a smaller --resolution."
+                    ) from error
+            gc.collect()  # what the failed training held
+            if self.device.startswith("cuda"):
+                torch.cuda.empty_cache()
+        raise AssertionError("unreachable")
+
+
+def _reduced(data: ImageData, images: int | None, resolution: int | None) -> ImageData:
+    """The data set with fewer training images and smaller ones; without its test split, which is not for candidates.
+
+    Raises:
+        InputError: more images than there are, or fewer than classes.
+    """
+    train, val = data.train, data.val
+    if images is not None:
+        if not len(data.classes) <= images <= len(train):
+            raise InputError(
+                f"--proxy-images must be from {len(data.classes)} (one for each class) to {len(train)}, as many as "
+                f"{data.name} has for training; got {images}."
+            )
+        chosen = stratified(train.labels, images, SPLIT_SEED, f"{data.name} proxy")
+        train = train.take(np.flatnonzero(chosen))
+    if resolution is not None and resolution < data.native_size:
+        train, val = _resized(train, resolution), _resized(val, resolution)
+        data = replace(data, native_size=resolution)
+    return replace(data, train=train, val=val, test=val)
+
+
+def _resized(split: LabelledImages, resolution: int) -> Split:
+    """In memory, all of height and width `resolution` (bilinear, antialiased)."""
+    parts = np.array_split(np.arange(len(split)), math.ceil(len(split) / RESIZED_AT_ONCE))
+    size = (resolution, resolution)
+    resized = [
+        functional.interpolate(torch.tensor(images).float(), size=size, mode="bilinear", antialias=True)
+        .round()
+        .to(torch.uint8)
+        .numpy()
+        for images in split.batches(parts)
+    ]
+    return Split(np.concatenate(resized), split.labels)

@@ -88,7 +88,42 @@ def search(
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Of proxy training for each candidate, with --data.")
+        int | None, typer.Option(help="Of proxy training for each candidate, with --data. [default: 6]")
+    ] = None,
+    proxy_images: Annotated[
+        int | None, typer.Option(help="Training images for each candidate. [default: all]")
+    ] = None,
+    proxy_resolution: Annotated[
+        int | None, typer.Option(help="Candidates are trained at this resolution. [default: their own]")
+    ] = None,
+    proxy_width: Annotated[
+        float | None, typer.Option(help="Candidates are trained with this share of their channels: 0.5.")
+    ] = None,
+    proxy_seeds: Annotated[
+        int | None, typer.Option(help="Trainings of each candidate, whose mean counts. [default: 1]")
+    ] = None,
+    halving: Annotated[
+        int | None,
+        typer.Option(
+            metavar="ETA",
+            help="Successive halving: only the best 1/ETA go on after 1/ETA of the epochs, and so on. [default: off]",
+        ),
+    ] = None,
+    candidate_timeout: Annotated[
+        str | None, typer.Option(help="A candidate that trains longer has failed: 10m. [default: none]")
+    ] = None,
+    final_epochs: Annotated[
+        int | None, typer.Option(help="Of the finalists' training, with --data. [default: 4 x --epochs]")
+    ] = None,
+    finals: Annotated[
+        int | None, typer.Option(help="Finalists within the target that are trained longer. [default: 3]")
+    ] = None,
+    train_device: Annotated[
+        str | None,
+        typer.Option(help="Where networks are trained: cpu, cuda, cuda:1. [default: a GPU if any]"),
+    ] = None,
+    train_threads: Annotated[
+        int | None, typer.Option(help="Of torch in training; with 1 the result does not depend on the cores.")
     ] = None,
     latency: LatencyFlag = None,
     recalibrate: Annotated[

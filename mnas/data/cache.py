@@ -14,15 +14,20 @@ from numpy.typing import NDArray
 from mnas.latency.folder import cache_folder
 
 
-def read_cache(key: str, stamp: str) -> tuple[dict[str, Any], NDArray[np.uint8]] | None:
+def read_cache(
+    key: str, stamp: str, limit_bytes: int | None = None
+) -> tuple[dict[str, Any], NDArray[np.uint8]] | None:
     """What `write_cache` wrote under this key, if it was with this stamp; None otherwise.
 
-    A .npz holds a checksum of each array, which reading compares; nothing is unpickled.
+    None also where the images take more than `limit_bytes`: they are not read then. A .npz holds a checksum of each
+    array, which reading compares; nothing is unpickled.
     """
     try:
         with _file(key).open("rb") as file, NpzFile(file, allow_pickle=False) as stored:
             about = json.loads(stored["about"].tobytes())
-            if about.pop("stamp") != stamp:
+            assert stored.zip is not None  # only of one that is closed
+            size = stored.zip.getinfo("images.npy").file_size
+            if about.pop("stamp") != stamp or (limit_bytes is not None and size > limit_bytes):
                 return None
             images: NDArray[np.uint8] = stored["images"]
             return about, images

@@ -83,10 +83,11 @@ def decode_all(
         simplefilter("ignore")  # Pillow's, of files that it reads all the same
         while batch := list(islice(rest, BATCH)):
             names, files = zip(*batch, strict=True)
-            yield from zip(names, pool.map(partial(_attempt, size=size), files), strict=True)
+            yield from zip(names, pool.map(partial(attempt, size=size), files), strict=True)
 
 
-def _attempt(content: bytes | str, size: int) -> NDArray[np.uint8] | str:
+def attempt(content: bytes | str, size: int) -> NDArray[np.uint8] | str:
+    """The pixels (see `decode`), or the reason why there are none; a text for content is one already."""
     if isinstance(content, str):
         return content
     try:

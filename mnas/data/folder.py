@@ -8,6 +8,16 @@ from typing import Any
 from mnas.data.source import MAX_FILE_BYTES, TOO_LARGE, Listing, kind_of, other_format
 
 
+def read_file(path: Path) -> bytes | str:
+    """Its bytes; a text is why it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        return str(error.strerror)
+    return content if len(content) <= MAX_FILE_BYTES else TOO_LARGE
+
+
 class Folder:
     """A folder, read once when it is made; links are followed, except into a folder that they lie in.
 
@@ -35,13 +45,7 @@ class Folder:
     def contents(self, names: Collection[str]) -> Iterator[tuple[str, bytes | str]]:
         """The name and bytes of each of these files, in the order given; a text is why it cannot be read."""
         for name in names:
-            try:
-                with (self.path / name).open("rb") as file:
-                    content = file.read(MAX_FILE_BYTES + 1)
-            except OSError as error:
-                yield name, str(error.strerror)
-                continue
-            yield name, content if len(content) <= MAX_FILE_BYTES else TOO_LARGE
+            yield name, read_file(self.path / name)
 
     def _walk(self, folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> None:
         """Notes what is in a folder; `above` are device and inode of those around it."""

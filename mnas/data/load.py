@@ -39,7 +39,8 @@ def load_data(
 
     Raises:
         UnknownNameError: no such data set; the nearest is named.
-        InputError: files that are missing, damaged, not divided into classes, or too many for the memory.
+        InputError: files that are missing, damaged or not divided into classes, or a tar that is too large for the
+            memory.
 
     >>> len(load_data("digits").train)
     1078

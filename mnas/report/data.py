@@ -42,6 +42,7 @@ class Network:
         status: of the latency's measurement; `noisy` decides nothing.
         accuracy_reason: why there is no accuracy.
         test_accuracy: on a split that the search never saw, where it was trained.
+        val_accuracy: on the split that finalists are compared on, where it was trained.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Network:
     accuracy_source: str | None = None
     accuracy_reason: str | None = None
     test_accuracy: float | None = None
+    val_accuracy: float | None = None
     weights: str | None = None
     architecture: str | None = None
     phi: float | None = None
@@ -66,7 +68,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """A trial that was judged at the end; `predicted` in the unit of the target."""
+    """A trial judged at the end: `predicted` in the unit of the target, `trained` its accuracy once trained longer."""
 
     trial: int
     architecture: str
@@ -75,6 +77,7 @@ class Finalist:
     within: bool
     status: str
     latency: Latency | None
+    trained: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +195,12 @@ class RunData:
     def chosen(self) -> Network | None:
         """What the run hands over: the scaled network where there is one."""
         return self.scaled or self.baseline
+
+    @property
+    def tried(self) -> int:
+        """Networks that were evaluated or refused; where each is trained, those refused by their cost do not count."""
+        left_out = {"waiting", "infeasible"} if self.accuracy_kind == "trained" else {"waiting"}
+        return sum(number for status, number in self.counts.items() if status not in left_out)
 
     @property
     def finalists_measured(self) -> bool:

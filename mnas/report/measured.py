@@ -38,6 +38,7 @@ def read_network(fields: Fields, name: str, spec: NetworkSpec | None) -> Network
         accuracy_source=fields.maybe_text("accuracy_source"),
         accuracy_reason=fields.maybe_text("accuracy_reason"),
         test_accuracy=fields.maybe_amount("test_accuracy"),
+        val_accuracy=fields.maybe_amount("val_accuracy"),
         weights=fields.maybe_text("weights"),
         architecture=fields.maybe_text("architecture"),
         phi=fields.maybe_amount("phi"),

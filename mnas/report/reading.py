@@ -188,6 +188,7 @@ def _finalist(row: Fields) -> Finalist:
         within=row.flag("within_target"),
         status=row.text("status"),
         latency=read_latency(row),
+        trained=row.maybe_amount("trained_accuracy"),
     )
 
 

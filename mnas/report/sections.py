@@ -36,9 +36,12 @@ def finalists_text(run: RunData) -> str:
         )
     else:
         how = "by estimates, nothing was timed. A network is within when its interval is."
+    trained = sum(finalist.trained is not None for finalist in run.finalists)
+    longer = f" Of those within, the {trained} most accurate were trained for longer." if trained else ""
+    winner = "Of these" if trained else "Of those within"
     return (
         f"The search aimed at {aim}. At its end the most accurate networks that may take no more "
-        f"were judged, at most eight at a time: {how} Of those within, the most accurate wins; accuracies closer than "
+        f"were judged, at most eight at a time: {how}{longer} {winner}, the most accurate wins; accuracies closer than "
         f"their error are a tie, which the fastest wins."
     )
 

@@ -106,8 +106,9 @@ def _accuracy(run: RunData, network: Network) -> str:
 
 
 def _lead(run: RunData) -> str:
-    tried = sum(run.counts.values()) - run.counts["waiting"]
-    text = f"{tried:,} networks of the space {run.space} tried in {format_duration(run.seconds)}"
+    text = f"{run.tried:,} networks of the space {run.space} tried in {format_duration(run.seconds)}"
+    if run.accuracy_kind == "trained" and run.counts["infeasible"]:
+        text += f" ({run.counts['infeasible']:,} others were too costly to be trained)"
     if run.conditions:
         text += f"; latency is for {run.conditions}"
     text += "."
@@ -139,8 +140,8 @@ def _figures(run: RunData, network: Network) -> list[KeyFigure]:
 def _accuracy_figure(run: RunData, network: Network) -> KeyFigure:
     if network.test_accuracy is not None:
         note = "split that the search never saw"
-        if network.accuracy is not None:
-            note += f"; validation {words.percent(network.accuracy, 1)} %"
+        if network.val_accuracy is not None:
+            note += f"; validation {words.percent(network.val_accuracy, 1)} %"
         return KeyFigure("Test accuracy", words.percent(network.test_accuracy, 1), "%", note, True)
     if network.accuracy is None:
         note = ""
@@ -254,10 +255,9 @@ def _flag(key: str, text: str) -> str:
 
 
 def _not_done(run: RunData) -> Story:
-    tried = sum(run.counts.values()) - run.counts["waiting"]
     wanted = f" of {run.wanted:,}" if run.wanted else ""
     best = run.best
-    lead = f"{tried:,}{wanted} networks of the space {run.space} tried so far; nothing of it is lost."
+    lead = f"{run.tried:,}{wanted} networks of the space {run.space} tried so far; nothing of it is lost."
     if best is not None:
         lead += (
             f" The best of them: {words.percent(best.accuracy, 1)} % at {words.cost(run, best.cost)} "
@@ -266,16 +266,13 @@ def _not_done(run: RunData) -> Story:
     headline, why = f"The search for {words.target(run)} is not finished", "Go on with it:"
     if run.status == "noisy":
         headline = f"Too noisy to decide on a network for {words.target(run)}"
-        lead = (
-            f"{tried:,} networks of the space {run.space} tried; the finalists could not be timed steadily."
-        )
+        lead = f"{run.tried:,} networks of the space {run.space} tried; the finalists could not be timed steadily."
         why = "End other work on the machine, then go on:"
     return Story(headline, lead, why, resume_command(run), _counts(run), _open_notes(run))
 
 
 def _counts(run: RunData) -> list[KeyFigure]:
-    tried = sum(run.counts.values()) - run.counts["waiting"]
-    figures = [KeyFigure("Networks tried", f"{tried:,}", "", f"of {run.wanted:,}" if run.wanted else "")]
+    figures = [KeyFigure("Networks tried", f"{run.tried:,}", "", f"of {run.wanted:,}" if run.wanted else "")]
     if run.best is not None:
         note = f"trial {run.best.number}"
         figures.append(KeyFigure("Best reward", f"{run.best.reward:.4f}", "", note))

@@ -1,34 +1,29 @@
 """The winner as files: the specification, the weights where it was trained, and an ONNX model that runs."""
 
-import json
-from dataclasses import asdict
 from typing import Any
 
-from mnas.errors import SearchError
 from mnas.files import write_json
-from mnas.protocols import TrainingAccuracyModel
 from mnas.records import network_fields
 from mnas.rundir import RunDirectory
 from mnas.search.final import Final
-from mnas.search.history import Trial
+from mnas.search.finals import final_weights
+from mnas.search.history import History
 from mnas.search.outcome import accuracy_fields
 from mnas.search.problem import Problem
 from mnas.search_space import NetworkSpec
-from mnas.seeds import derive_seed
 
 
-def write_baseline(run: RunDirectory, problem: Problem, final: Final) -> dict[str, Any]:
-    """Writes `baseline.json`, `baseline.onnx` and, where candidates are trained, `baseline.safetensors`.
+def write_baseline(run: RunDirectory, problem: Problem, final: Final, history: History) -> dict[str, Any]:
+    """Writes `baseline.json`, `baseline.onnx` and, where there are images to train on, `baseline.safetensors`.
 
-    A winner that was trained is trained once more from the seed of its trial, which gives the same weights, and
-    scored on the test split, which nothing else touches.
+    A winner that was trained is scored on the test split, which nothing else touches.
 
     Returns:
         The `baseline` object of the result.
 
     Raises:
-        SearchError: fvcore's multiply-adds are not the analytic ones, the exported graph differs from the torch
-            module, or the winner cannot be trained again.
+        SearchError: fvcore's multiply-adds are not the analytic ones, or the exported graph differs from the torch
+            module.
     """
     from mnas.export import export_onnx, verify_madds  # imports torch
 
@@ -38,30 +33,45 @@ def write_baseline(run: RunDirectory, problem: Problem, final: Final) -> dict[st
     fields: dict[str, Any] = {"architecture": trial.key, **network_fields(spec), "madds": verify_madds(spec)}
     fields |= {**final.latency, **accuracy_fields(trial)}
     weights = about = None
-    if isinstance(problem.accuracy, TrainingAccuracyModel):
-        weights, about, fields["test_accuracy"] = _train_again(run, problem, problem.accuracy, spec, trial)
+    if problem.data is not None:
+        from mnas.weights import load_metadata, load_weights, save_weights
+
+        kept = final_weights(run, trial.number)
+        weights, about = load_weights(kept), load_metadata(kept)
+        trained = history.trained[trial.number]
+        test = _test_accuracy(problem, spec, weights)
+        fields |= {
+            **test,
+            "accuracy_source": f"{trained['accuracy_source']}; scored on {len(problem.data.test):,} test images that "
+            f"the search never saw",
+            "test_accuracy": test["accuracy"],
+            "val_accuracy": trained["accuracy"],
+            "proxy_accuracy": trial.metrics["accuracy"],
+            "proxy_source": trial.source,
+        }
+        save_weights(run.weights, _tensors(weights), about)
     write_json(run.baseline, spec.to_dict())
     exported = export_onnx(spec, run.onnx, weights=weights, about=about, seed=problem.config.seed)
     return {**fields, "weights": exported.weights}
 
 
-def _train_again(
-    run: RunDirectory, problem: Problem, accuracy: TrainingAccuracyModel, spec: NetworkSpec, trial: Trial
-) -> tuple[dict[str, Any], dict[str, str], float]:
-    """The winner's weights, what goes with them, and its accuracy on the test split."""
-    from mnas.weights import load_weights, save_weights
+def _test_accuracy(problem: Problem, spec: NetworkSpec, weights: dict[str, Any]) -> dict[str, float]:
+    """Accuracy on the test split and its standard error."""
+    from mnas.model import build_module
+    from mnas.threads import torch_threads
+    from mnas.training import evaluate, input_transform, standard_error
 
-    network = accuracy.train(spec, seed=derive_seed(problem.config.seed, "trial", trial.number))
-    if abs(network.accuracy - trial.metrics["accuracy"]) > 3 * trial.metrics["accuracy_std"]:
-        raise SearchError(
-            f"trained again, the winner scores {network.accuracy:.1%} where its trial scored "
-            f"{trial.metrics['accuracy']:.1%}; the training is not repeatable on this machine."
-        )
-    assert problem.data is not None
-    about = {
-        "trained": str(trial.source),
-        "input": json.dumps(asdict(network.inputs)),
-        "classes": json.dumps(problem.data.classes),
-    }
-    save_weights(run.weights, network.module, about)
-    return load_weights(run.weights), about, accuracy.test_accuracy(network)
+    config, data = problem.config, problem.data
+    assert data is not None
+    module = build_module(spec)
+    module.load_state_dict(_tensors(weights))
+    with torch_threads(config.train_threads):
+        module.to(problem.device)
+        accuracy = evaluate(module, data.test, input_transform(spec, data))
+    return {"accuracy": accuracy, "accuracy_std": standard_error(accuracy, len(data.test))}
+
+
+def _tensors(weights: dict[str, Any]) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in weights.items()}

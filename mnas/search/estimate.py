@@ -1,36 +1,81 @@
 """What a search with training will take, said before it is spent."""
 
-import random
+from collections.abc import Sequence
 from statistics import mean
 
-from mnas.protocols import TrainingAccuracyModel
+from mnas.protocols import StagedAccuracyModel, TimedAccuracyModel
 from mnas.search.history import History
 from mnas.search.problem import Problem
 from mnas.search.reporting import Reporter
-from mnas.seeds import derive_seed
+from mnas.search_space import NetworkSpec
 from mnas.units import format_duration
 
-# Random members whose training is timed for a few steps; chosen here: a space's members differ by a factor of ten.
+# Members whose training is timed for a few steps; chosen here: a space's members differ by a factor of ten.
 SAMPLE = 6
 
 
-def say_estimate(problem: Problem, history: History, reporter: Reporter) -> None:
-    """Says what a candidate and the rest of the search will take; nothing where candidates are not trained.
+def say_estimate(
+    problem: Problem, specs: Sequence[NetworkSpec], history: History, reporter: Reporter
+) -> None:
+    """Says what a candidate, the rest of the candidates and the finalists will take; nothing where none is trained.
+
+    Args:
+        problem: what is searched.
+        specs: a few networks such as the search evaluates.
+        history: the trials so far.
+        reporter: told.
 
     Raises:
         InputError: a network that does not fit the data.
     """
-    accuracy = problem.accuracy
-    left = problem.limits.trials - sum(history.counts().values()) + history.counts()["waiting"]
-    if not isinstance(accuracy, TrainingAccuracyModel) or left <= 0:
-        return
-    rng = random.Random(derive_seed(problem.config.seed, "estimate"))
-    specs = [problem.space.decode(problem.space.sample(rng)) for _ in range(SAMPLE)]
-    each = [accuracy.seconds(spec) for spec in specs]
-    total = mean(each) * (left + 1)  # the winner is trained once more
-    limit = problem.config.max_time
-    reporter.note(
-        f"training a candidate takes {format_duration(min(each))} to {format_duration(max(each))} "
-        f"({SAMPLE} random ones, a few steps each); {left} of them and the winner again about "
-        f"{format_duration(total)}{f', or what --max-time {limit} allows' if limit else ''}."
-    )
+    accuracy, config = problem.accuracy, problem.config
+    waiting = history.counts()["waiting"]
+    left = problem.limits.trials - history.spent(expensive=True) + waiting
+    parts = []
+    total = 0.0
+    if isinstance(accuracy, TimedAccuracyModel) and left > 0:
+        each = [accuracy.seconds(spec) for spec in specs]
+        total = mean(each) * left * _share(accuracy)
+        limit = f" or what --max-time {config.max_time} allows" if config.max_time else ""
+        early = " (some stopped early)" if _share(accuracy) < 1 else ""
+        parts.append(
+            f"training a candidate takes {format_duration(min(each))} to {format_duration(max(each))} "
+            f"({len(specs)} random ones, a few steps each); {left} of them{early} about "
+            f"{format_duration(total)}{limit}"
+        )
+    if problem.data is not None:
+        seconds = _finals_seconds(problem, specs)
+        total += seconds
+        parts.append(
+            f"{config.finals} finalists for {config.final_epochs} epochs each about {format_duration(seconds)}"
+        )
+    if parts:
+        reporter.note(f"{'; then '.join(parts)}: {format_duration(total)} in all, measuring not counted.")
+
+
+def _share(accuracy: object) -> float:
+    """Of its epochs that a candidate is trained on average: one in eta goes on at each rung of successive halving."""
+    if not isinstance(accuracy, StagedAccuracyModel) or not accuracy.rungs or accuracy.eta is None:
+        return 1.0
+    share, going_on, before = 0.0, 1.0, 0.0
+    for rung in accuracy.rungs:
+        fraction = rung / accuracy.epochs
+        share += going_on * (fraction - before)
+        going_on, before = going_on / accuracy.eta, fraction
+    return share + going_on * (1.0 - before)
+
+
+def _finals_seconds(problem: Problem, specs: Sequence[NetworkSpec]) -> float:
+    """What the longer training of the finalists will take, if they are as large as these networks on average."""
+    from mnas.threads import torch_threads
+    from mnas.training import estimate_seconds
+
+    config, data = problem.config, problem.data
+    assert data is not None
+    assert config.final_epochs is not None
+    assert config.finals is not None
+    device, epochs = problem.device, config.final_epochs
+    with torch_threads(config.train_threads):
+        return config.finals * mean(
+            estimate_seconds(spec, data, epochs=epochs, device=device, scorings=epochs) for spec in specs
+        )

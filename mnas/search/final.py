@@ -1,6 +1,6 @@
 """The finalists: measured together where the device is this one, then judged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from mnas.seeds import derive_seed
 # thirty rounds of a dozen networks of 7 ms in each).
 PROCESSES, BUDGET_S = 5, 16.0
 ROUNDS = 2
+
+Choose = Callable[[Sequence[Measured]], Measured]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,24 @@ class Final:
     comparison: list[dict[str, Any]]
 
 
-def judge_finalists(problem: Problem, timing: Timing, history: History, reporter: Reporter) -> Final:
+def judge_finalists(
+    problem: Problem, timing: Timing, history: History, reporter: Reporter, choose: Choose | None
+) -> Final:
     """Measures at most two rounds of finalists and picks the winner; see `finalists` for the rules.
 
-    The second round is for when none of the first holds; it is chosen knowing by how much predictions were off.
+    The second round is for when none of the first holds; it is chosen knowing by how much predictions were off, and
+    from candidates whose training was stopped early as well.
+
+    Args:
+        problem: what is searched.
+        timing: what knows latency.
+        history: the trials.
+        reporter: told of progress.
+        choose: picks the winner of the finalists within the target, at least one; None goes by what is known.
 
     Raises:
         MeasurementError: a measurement failed.
+        SearchError: as `choose`.
     """
     kind = problem.config.target_kind
     pool = candidates(history.trials, "latency_ms" if kind == "latency" else "madds")
@@ -76,7 +89,7 @@ def judge_finalists(problem: Problem, timing: Timing, history: History, reporter
 
     for number in range(ROUNDS):
         chosen = {measured.candidate.trial.number for measured, _ in judged}
-        left = [candidate for candidate in pool if candidate.trial.number not in chosen]
+        left = [c for c in pool if c.trial.number not in chosen and (c.whole or number > 0)]
         group = select(left, target, factor=correction([measured for measured, _ in judged]))
         if not group:
             break
@@ -89,6 +102,8 @@ def judge_finalists(problem: Problem, timing: Timing, history: History, reporter
         winner = decide([measured for measured, _ in found], target, tie)
         if winner is not None:
             break
+    if winner is not None and choose is not None:
+        winner = choose([measured for measured, _ in judged if measured.within(target)])
     rows = [_row(measured, latency, target) for measured, latency in judged]
     latency: Mapping[str, Any] = next((fields for measured, fields in judged if measured is winner), {})
     if winner is not None and kind == "madds":
@@ -141,6 +156,6 @@ def _row(measured: Measured, latency: Mapping[str, Any], target: float) -> dict[
         "accuracy": candidate.accuracy,
         "predicted": candidate.cost,
         "status": measured.status,
-        "within_target": measured.status != "noisy" and measured.upper <= target,
+        "within_target": measured.within(target),
         **latency,
     }

@@ -13,7 +13,10 @@ FINALISTS = 8
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A trial with the cost by which it is judged: predicted ms with its interval, or exact multiply-adds."""
+    """A trial with the cost by which it is judged: predicted ms with its interval, or exact multiply-adds.
+
+    `whole` is False where its training was stopped early.
+    """
 
     trial: Trial
     accuracy: float
@@ -21,6 +24,7 @@ class Candidate:
     cost: float
     low: float
     high: float
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,10 @@ class Measured:
     cost: float
     upper: float
     status: Literal["ok", "unresolved", "noisy"] = "ok"
+
+    def within(self, target: float) -> bool:
+        """Whether it is surely within the target."""
+        return self.status != "noisy" and math.isfinite(self.upper) and self.upper <= target
 
 
 def candidates(trials: Sequence[Trial], cost: Literal["latency_ms", "madds"]) -> list[Candidate]:
@@ -45,7 +53,8 @@ def candidates(trials: Sequence[Trial], cost: Literal["latency_ms", "madds"]) ->
             else (value, value)
         )
         accuracy, std = trial.metrics["accuracy"], trial.metrics["accuracy_std"]
-        found.append(Candidate(trial, accuracy, std, value, low, high))
+        whole = trial.metrics.get("fidelity", 1.0) >= 1.0
+        found.append(Candidate(trial, accuracy, std, value, low, high, whole))
     return found
 
 
@@ -120,7 +129,7 @@ def decide(finalists: Sequence[Measured], target: float, tie: float | None) -> M
         target: in the unit of the costs.
         tie: accuracies (fraction) closer than this are equal; None takes one standard error of the best.
     """
-    within = [m for m in finalists if m.status != "noisy" and math.isfinite(m.upper) and m.upper <= target]
+    within = [m for m in finalists if m.within(target)]
     if not within:
         return None
     best = max(within, key=lambda m: m.candidate.accuracy)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mnas.errors import RunDirectoryError
+from mnas.search.halving import Rungs
 from mnas.store import Event
 
 TrialStatus = Literal["waiting", "done", "failed", "infeasible"]
@@ -15,7 +16,8 @@ class Trial:
     """One asked architecture.
 
     `metrics` holds `madds`, `params` and, where known, `accuracy`, `accuracy_std`, `latency_ms`,
-    `latency_low_ms`, `latency_high_ms`. `reward` is None unless the trial is done; `source` says what the accuracy is.
+    `latency_low_ms`, `latency_high_ms`; `fidelity` where its training was stopped early. `reward` is None unless the
+    trial is done; `source` says what the accuracy is.
     """
 
     number: int
@@ -29,18 +31,20 @@ class Trial:
 
 @dataclass(slots=True)
 class Batch:
-    """Trials asked together: how many were wanted, which came, and whether the controller was told."""
+    """Trials told together: how many each ask wanted, which came, and whether the controller was told."""
 
-    requested: int
+    requested: list[int]
     trials: list[Trial]
     told: bool = False
 
 
 @dataclass(slots=True)
 class History:
-    """Everything that the events of a run say."""
+    """Everything that the events of a run say; `trained` is what became of finalists, by trial."""
 
     batches: list[Batch] = field(default_factory=list)
+    rungs: Rungs = field(default_factory=Rungs)
+    trained: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
     references: list[Mapping[str, Any]] = field(default_factory=list)
     result: Mapping[str, Any] | None = None
@@ -69,9 +73,15 @@ class History:
         payload = event.payload
         match event.kind:
             case "asked":
-                batch = Batch(payload["requested"], [Trial(t["trial"], t["key"]) for t in payload["trials"]])
+                wanted = payload["requested"]
+                batch = Batch(
+                    wanted if isinstance(wanted, list) else [wanted],  # a number is a single ask
+                    [Trial(t["trial"], t["key"]) for t in payload["trials"]],
+                )
                 trials.update((trial.number, trial) for trial in batch.trials)
                 self.batches.append(batch)
+            case "rung":
+                self.rungs.record(payload)
             case "result":
                 apply_result(trials[payload["trial"]], payload)
             case "told":
@@ -81,6 +91,8 @@ class History:
                 self.calibration = payload
             case "reference":
                 self.references.append(payload)
+            case "trained":
+                self.trained[payload["trial"]] = payload
             case "finished":
                 self.result = payload
             case "finalists":
@@ -95,6 +107,10 @@ class History:
         """The done trial of greatest reward, the earliest of equals."""
         done = [trial for trial in self.trials if trial.reward is not None]
         return max(done, key=lambda trial: (trial.reward, -trial.number)) if done else None
+
+    def spent(self, *, expensive: bool) -> int:
+        """Trials that count against the budget: all, or where each is expensive those that were not refused before."""
+        return sum(not (expensive and trial.status == "infeasible") for trial in self.trials)
 
     def counts(self) -> dict[str, int]:
         """Trials by status."""

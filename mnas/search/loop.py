@@ -1,24 +1,33 @@
 """ask -> cost -> accuracy -> reward -> store -> tell, until the budget of trials or time ends."""
 
 import math
+import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mnas.errors import MnasError, SearchError
 from mnas.objective import Reward
-from mnas.protocols import AccuracyEstimate, AccuracyModel, Controller, LatencyEstimate, Observation
+from mnas.protocols import (
+    AccuracyEstimate,
+    AccuracyModel,
+    Controller,
+    LatencyEstimate,
+    Observation,
+    StagedAccuracyModel,
+)
 from mnas.search.history import Batch, History, Trial, apply_result
 from mnas.search.reporting import Reporter
-from mnas.search_space import Cost, NetworkSpec, SearchSpace, network_cost
+from mnas.search_space import NetworkSpec, SearchSpace, network_cost
 from mnas.seeds import derive_seed
 from mnas.store import EventStore
 from mnas.units import format_count
 
 # A result that took long is made durable at once; cheap ones wait for the end of their batch.
 _COMMIT_EVERY_S = 1.0
-# Failed trials, none done, after which the search gives up (chosen here: two batches of trained candidates).
+# Failed trials, none done, after which the search gives up (chosen here: two batches of trained candidates); and
+# batches of nothing but refused ones.
 _HOPELESS = 10
 
 
@@ -32,12 +41,12 @@ class Limits:
     max_params: int | None = None
     max_madds: int | None = None
 
-    def refusal(self, cost: Cost) -> str | None:
-        """Why a network of this cost is infeasible, or None."""
-        if self.max_params is not None and cost.params > self.max_params:
-            return f"{cost.params} parameters are more than the limit of {self.max_params}"
-        if self.max_madds is not None and cost.madds > self.max_madds:
-            return f"{cost.madds} multiply-adds are more than the limit of {self.max_madds}"
+    def refusal(self, metrics: Mapping[str, float]) -> str | None:
+        """Why a network of these `params` and `madds` is infeasible, or None."""
+        if self.max_params is not None and metrics["params"] > self.max_params:
+            return f"{metrics['params']} parameters are more than the limit of {self.max_params}"
+        if self.max_madds is not None and metrics["madds"] > self.max_madds:
+            return f"{metrics['madds']} multiply-adds are more than the limit of {self.max_madds}"
         return None
 
 
@@ -45,7 +54,9 @@ class Limits:
 class Loop:
     """The parts of one search, and its two halves: `replay` what was, then `run` on.
 
-    `latencies` is None where the cost is multiply-adds: then nothing is timed in the loop.
+    `latencies` is None where the cost is multiply-adds: then nothing is timed in the loop. `proposals` is how many
+    networks are asked for, at most, for each one that is evaluated where that is expensive: those above a hard target
+    are refused by their cost alone, and do not count as trials.
     """
 
     space: SearchSpace
@@ -59,12 +70,18 @@ class Loop:
     store: EventStore
     history: History
     reporter: Reporter
+    proposals: int = 1
+    _known: dict[int, dict[str, float]] = field(default_factory=dict)  # costs of the batch under way
+
+    @property
+    def _expensive(self) -> bool:
+        return bool(getattr(self.accuracy, "expensive", False))
 
     def replay(self) -> None:
         """Asks and tells the controller again, with the stored rewards; nothing is evaluated."""
         changed = 0
         for batch in self.history.batches:
-            asked = self.controller.ask(batch.requested)
+            asked = [a for wanted in batch.requested for a in self.controller.ask(wanted)]
             changed += [a.key for a in asked] != [t.key for t in batch.trials]
             if batch.told:
                 self._tell(batch)
@@ -74,25 +91,37 @@ class Loop:
                 f"machine?); the stored ones stand."
             )
 
+    def typical(self, count: int, rng: random.Random) -> list[NetworkSpec]:
+        """Random members such as this search evaluates; those nearest to the target where none is within."""
+        trials = [Trial(-n, self.space.sample(rng).key) for n in range(1, count * self.proposals + 1)]
+        refusals = self._not_worth_it(trials) if self.proposals > 1 else {}
+        kept = [trial for trial in trials if trial.number not in refusals][:count]
+        nearest = self._nearest(refusals, count - len(kept))
+        kept += [trial for trial in trials if trial.number in nearest]
+        self._known.clear()
+        return [self._spec(trial) for trial in kept]
+
     def run(self) -> None:
         """Goes on until the budget ends or the space is exhausted."""
         started = time.monotonic() - self.history.seconds
         total = self.limits.trials
         batches = self.history.batches
-        asked = sum(len(batch.trials) for batch in batches)
+        asked = self.history.spent(expensive=self._expensive)
         while True:
             if not (batches and not batches[-1].told):
                 elapsed = time.monotonic() - started
                 if asked >= total or (self.limits.max_seconds and elapsed >= self.limits.max_seconds):
                     return
+                if self._fruitless():
+                    return
                 batch = self._ask(min(self.limits.ask_batch, total - asked))
                 if not batch.trials:
                     self.reporter.note(f"every network of the space has been tried ({asked}).")
                     return
-                asked += len(batch.trials)
+                asked = self.history.spent(expensive=self._expensive)
             self._evaluate(batches[-1], started)
             self._finish(len(batches) - 1, time.monotonic() - started)
-            self._show(asked, total)
+            self._show(asked)
             self._check_progress()
 
     def _check_progress(self) -> None:
@@ -108,80 +137,154 @@ class Loop:
                 f"all of the first {counts['failed']} trials failed; the last with {last.error}"
             )
 
+    def _fruitless(self) -> bool:
+        """Whether the last batches held nothing that could be evaluated; then there is nothing left to find.
+
+        Raises:
+            SearchError: so it has been from the beginning.
+        """
+        last = self.history.batches[-_HOPELESS:]
+        refused = [trial for batch in last for trial in batch.trials]
+        if not self._expensive or len(last) < _HOPELESS or any(t.status != "infeasible" for t in refused):
+            return False
+        text = f"none of the last {len(refused)} networks proposed is within the limits; the last: {refused[-1].error}."
+        if not self.history.spent(expensive=True):
+            raise SearchError(f"{text} Raise --max-params or --max-madds.")
+        self.reporter.note(f"{text} The search ends here.")
+        return True
+
     def _ask(self, count: int) -> Batch:
+        """The next batch of `count`, or fewer where the space is exhausted, stored as asked."""
         first = sum(len(batch.trials) for batch in self.history.batches)
-        trials = [Trial(first + i, a.key) for i, a in enumerate(self.controller.ask(count))]
-        batch = Batch(count, trials)
-        if trials:
-            payload = {"requested": count, "trials": [{"trial": t.number, "key": t.key} for t in trials]}
-            self.store.append("asked", [payload])
-            self.history.batches.append(batch)
+        batch = Batch([], [])
+        refusals: dict[int, str] = {}
+        limit = self.proposals * count if self._expensive else count
+        while (left := count - len(batch.trials) + len(refusals)) > 0 and len(batch.trials) < limit:
+            asked = self.controller.ask(left)
+            trials = [Trial(first + len(batch.trials) + i, a.key) for i, a in enumerate(asked)]
+            batch.requested.append(left)
+            batch.trials += trials
+            if self.proposals > 1 and self._expensive:
+                refusals |= self._not_worth_it(trials)
+            if len(asked) < left:
+                break
+        if not batch.trials:
+            return batch
+        kept = self._nearest(refusals, count - len(batch.trials) + len(refusals))
+        keys = [{"trial": t.number, "key": t.key} for t in batch.trials]
+        self.store.append("asked", [{"requested": batch.requested, "trials": keys}])
+        self.history.batches.append(batch)
+        for trial in batch.trials:
+            if trial.number in refusals and trial.number not in kept:
+                self._record(trial, "infeasible", self._known[trial.number], error=refusals[trial.number])
         return batch
+
+    def _not_worth_it(self, trials: list[Trial]) -> dict[int, str]:
+        """Why trials are not evaluated, by their number: outside a limit, or above a hard target as it is known."""
+        self._cost(trials)
+        refusals = {}
+        for trial in trials:
+            metrics = self._known[trial.number]
+            refusal = self.limits.refusal(metrics)
+            if (
+                refusal is None
+                and self.reward.kind == "hard"
+                and metrics[self._cost_name] > self.reward.target
+            ):
+                refusal = f"{_show_cost(metrics)} is above the target: not evaluated"
+            if refusal is not None:
+                refusals[trial.number] = refusal
+        return refusals
+
+    def _nearest(self, refusals: dict[int, str], places: int) -> set[int]:
+        """Of refused trials within all limits, those of least cost: where a target is hard to meet, they lead to it."""
+        name = self._cost_name
+        inside = [number for number in refusals if self.limits.refusal(self._known[number]) is None]
+        return set(sorted(inside, key=lambda number: (self._known[number][name], number))[: max(places, 0)])
+
+    @property
+    def _cost_name(self) -> str:
+        return "madds" if self.latencies is None else "latency_ms"
 
     def _evaluate(self, batch: Batch, started: float) -> None:
         """Costs the whole batch, then accuracy: all at once, or one by one where each is expensive."""
         waiting = [trial for trial in batch.trials if trial.status == "waiting"]
-        specs = {t.number: self.space.decode(self.space.from_key(t.key)) for t in waiting}
-        metrics = self._costs(waiting, specs)
+        self._cost([trial for trial in waiting if trial.number not in self._known])
+        for trial in waiting:
+            refusal = self.limits.refusal(self._known[trial.number])
+            if refusal is not None:
+                self._record(trial, "infeasible", self._known[trial.number], error=refusal)
         feasible = [trial for trial in waiting if trial.status == "waiting"]
-        if not getattr(self.accuracy, "expensive", False):
-            self._score(feasible, specs, metrics)
-            return
-        self.store.commit()
-        for trial in feasible:
-            self._score([trial], specs, metrics)
-            if time.monotonic() - self.store.last_commit > _COMMIT_EVERY_S:
-                self.store.commit()
-            self._show(trial.number + 1, self.limits.trials)
+        if self._expensive:
+            self.store.commit()
+            for trial in feasible:
+                self._score([trial])
+                if time.monotonic() - self.store.last_commit > _COMMIT_EVERY_S:
+                    self.store.commit()
+                self._show(self.history.spent(expensive=True) - self.history.counts()["waiting"])
+        else:
+            self._score(feasible)
+        self._known.clear()
 
-    def _costs(self, trials: list[Trial], specs: dict[int, NetworkSpec]) -> dict[int, dict[str, float]]:
-        metrics: dict[int, dict[str, float]] = {}
-        feasible: list[Trial] = []
-        for trial in trials:
-            cost = network_cost(specs[trial.number])
-            metrics[trial.number] = {"params": cost.params, "madds": cost.madds}
-            refusal = self.limits.refusal(cost)
-            if refusal is None:
-                feasible.append(trial)
-            else:
-                self._record(trial, "infeasible", metrics[trial.number], error=refusal)
-        if self.latencies is not None and feasible:
-            estimates = self.latencies([specs[trial.number] for trial in feasible])
-            for trial, estimate in zip(feasible, estimates, strict=True):
-                metrics[trial.number] |= {
+    def _spec(self, trial: Trial) -> NetworkSpec:
+        return self.space.decode(self.space.from_key(trial.key))
+
+    def _cost(self, trials: list[Trial]) -> None:
+        """Finds out the costs of trials; latency of those within the limits alone."""
+        specs = {trial.number: self._spec(trial) for trial in trials}
+        for number, spec in specs.items():
+            cost = network_cost(spec)
+            self._known[number] = {"params": cost.params, "madds": cost.madds}
+        within = {n: spec for n, spec in specs.items() if self.limits.refusal(self._known[n]) is None}
+        if self.latencies is not None and within:
+            for number, estimate in zip(within, self.latencies(list(within.values())), strict=True):
+                self._known[number] |= {
                     "latency_ms": estimate.ms,
                     "latency_low_ms": estimate.low_ms,
                     "latency_high_ms": estimate.high_ms,
                 }
-        return metrics
 
-    def _score(
-        self, trials: list[Trial], specs: dict[int, NetworkSpec], metrics: dict[int, dict[str, float]]
-    ) -> None:
+    def _score(self, trials: list[Trial]) -> None:
         if not trials:
             return
         seed = derive_seed(self.seed, "trial", trials[0].number)
-        wanted = [specs[trial.number] for trial in trials]
         try:
-            estimates = check_accuracies(
-                self.accuracy.evaluate(wanted, seed=seed), len(wanted), self.accuracy_name
-            )
+            estimates = check_accuracies(self._accuracies(trials, seed), len(trials), self.accuracy_name)
         except Exception as error:
-            if not getattr(self.accuracy, "expensive", False):
+            if not self._expensive:
                 if isinstance(error, MnasError):
                     raise
                 raise SearchError(
                     f"the accuracy model {self.accuracy_name!r} raised {type(error).__name__}: {error}."
                 ) from error
             reason = f"{type(error).__name__}: {error}"
-            self._record(trials[0], "failed", metrics[trials[0].number], error=reason)
+            self._record(trials[0], "failed", self._known[trials[0].number], error=reason)
             return
-        cost_name = "madds" if self.latencies is None else "latency_ms"
-        costs = [metrics[trial.number][cost_name] for trial in trials]
+        costs = [self._known[trial.number][self._cost_name] for trial in trials]
         rewards = self.reward.score([e.value for e in estimates], costs).tolist()
         for trial, estimate, reward in zip(trials, estimates, rewards, strict=True):
-            known = metrics[trial.number] | {"accuracy": estimate.value, "accuracy_std": estimate.std}
+            known = self._known[trial.number] | {"accuracy": estimate.value, "accuracy_std": estimate.std}
+            fidelity = getattr(estimate, "fidelity", 1.0)
+            if fidelity < 1:
+                known["fidelity"] = fidelity
             self._record(trial, "done", known, reward=reward, source=estimate.source)
+
+    def _accuracies(self, trials: list[Trial], seed: int) -> object:
+        """What the accuracy model says; a single trial may be stopped early by successive halving."""
+        model = self.accuracy
+        if not (isinstance(model, StagedAccuracyModel) and model.rungs and model.eta):
+            return model.evaluate([self._spec(trial) for trial in trials], seed=seed)
+        eta, (trial,) = model.eta, trials
+        cost = self._known[trial.number][self._cost_name]
+
+        def go_on(epoch: int, accuracy: float) -> bool:
+            reward = float(self.reward.score([accuracy], [cost])[0])
+            payload = {"rung": epoch, "trial": trial.number, "reward": reward}
+            self.store.append("rung", [payload])
+            self.history.rungs.record(payload)
+            return self.history.rungs.goes_on(epoch, trial.number, eta)
+
+        return [model.evaluate_staged(self._spec(trial), seed=seed, go_on=go_on)]
 
     def _record(
         self,
@@ -221,15 +324,18 @@ class Loop:
             ]
         )
 
-    def _show(self, done: int, total: int) -> None:
+    def _show(self, done: int) -> None:
         best = self.history.best()
-        if best is None:
-            text = "no result yet"
-        else:
-            ms = best.metrics.get("latency_ms")
-            cost = f"{format_count(best.metrics['madds'])} MAdds" if ms is None else f"{ms:.2f} ms"
-            text = f"best reward {best.reward:.4f} (accuracy {best.metrics['accuracy']:.1%}, {cost})"
-        self.reporter.progress(done, total, text)
+        text = "no result yet"
+        if best is not None:
+            accuracy = f"accuracy {best.metrics['accuracy']:.1%}"
+            text = f"best reward {best.reward:.4f} ({accuracy}, {_show_cost(best.metrics)})"
+        self.reporter.progress(done, self.limits.trials, text)
+
+
+def _show_cost(metrics: Mapping[str, float]) -> str:
+    ms = metrics.get("latency_ms")
+    return f"{format_count(metrics['madds'])} MAdds" if ms is None else f"{ms:.2f} ms"
 
 
 def check_accuracies(estimates: object, count: int, name: str) -> list[AccuracyEstimate]:

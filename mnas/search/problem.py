@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mnas.config import DEFAULT_RESOLUTION, SearchConfig
+from mnas.config import DEFAULT_RESOLUTION, PROXY, SearchConfig
 from mnas.errors import InputError, MnasError, SearchError
 from mnas.latency.conditions import Conditions
 from mnas.objective import Reward
@@ -26,7 +26,7 @@ class Problem:
     """What is searched, and how a network is judged.
 
     `latency_plugin` is the user's own latency model, made; None where latency is known from this device, which
-    takes measuring and is prepared later. `data` is None where nothing is trained.
+    takes measuring and is prepared later. `data` is None where nothing is trained, else `device` is where that is done.
     """
 
     config: SearchConfig
@@ -38,6 +38,7 @@ class Problem:
     conditions: Conditions
     latency_plugin: LatencyModel | None
     data: "ImageData | None" = None
+    device: str = "cpu"
 
     @property
     def accuracy_name(self) -> str:
@@ -57,6 +58,7 @@ def make_problem(config: SearchConfig) -> Problem:
         SearchError: a factory or the accuracy model raised.
     """
     conditions = Conditions(threads=config.threads, batch=config.batch)
+    device = _device(config)
     data = make_data(config)
     space = make_space(config, data)
     problem = Problem(
@@ -68,12 +70,13 @@ def make_problem(config: SearchConfig) -> Problem:
             {"space": space, "seed": derive_seed(config.seed, "controller")},
             "ask",
         ),
-        accuracy=_accuracy(config, data),
+        accuracy=_accuracy(config, data, device),
         reward=Reward(config.reward, config.target_value),
         limits=_limits(config),
         conditions=conditions,
         latency_plugin=_latency_plugin(config, space, conditions),
         data=data,
+        device=device,
     )
     _preflight(problem)
     return problem
@@ -118,10 +121,28 @@ def make_space(config: SearchConfig, data: "ImageData | None") -> SearchSpace:
     return space
 
 
-def _accuracy(config: SearchConfig, data: "ImageData | None") -> AccuracyModel:
+def _device(config: SearchConfig) -> str:
+    """Where networks are trained; raises InputError where it is not there."""
+    if config.train_device is None:
+        return "cpu"
+    from mnas.trainer.machine import usable_device
+
+    return usable_device(config.train_device, "--train-device")
+
+
+def _accuracy(config: SearchConfig, data: "ImageData | None", device: str) -> AccuracyModel:
     offered: Mapping[str, Any] = {"seed": derive_seed(config.seed, "accuracy")}
     if data is not None:
-        offered = {**offered, "data": data, "epochs": config.epochs}
+        timeout = config.candidate_timeout
+        offered = {
+            **offered,
+            "data": data,
+            "device": device,
+            "threads": config.train_threads,
+            "timeout_s": None if timeout is None else parse_duration_s(timeout),
+            **{name: getattr(config, name) for name in PROXY if name != "candidate_timeout"},
+            "epochs": config.epochs,
+        }
     assert config.accuracy is not None
     model: AccuracyModel = make("accuracy", config.accuracy, offered, "evaluate")
     return model

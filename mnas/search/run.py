@@ -1,5 +1,6 @@
 """One run from its directory: begin or resume, search, measure the finalists, write the baseline."""
 
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,8 +15,9 @@ from mnas.objective import Reward
 from mnas.registry import is_reference
 from mnas.rundir import RunDirectory
 from mnas.search.baseline import write_baseline
-from mnas.search.estimate import say_estimate
+from mnas.search.estimate import SAMPLE, say_estimate
 from mnas.search.final import Final, judge_finalists
+from mnas.search.finals import Finals
 from mnas.search.grow import grow
 from mnas.search.history import History
 from mnas.search.loop import Loop
@@ -23,7 +25,11 @@ from mnas.search.outcome import search_result
 from mnas.search.problem import Problem, flags_needed, make_problem
 from mnas.search.reporting import Reporter
 from mnas.search.timing import prepare_timing
+from mnas.seeds import derive_seed
 from mnas.store import EventStore
+
+# Chosen here: enough to find a network where one in some ten is within the target; a plug-in may be slow to answer.
+PROPOSALS, PROPOSALS_OF_PLUGIN = 64, 8
 
 
 def start_search(config: SearchConfig, out: Path | None, reporter: Reporter) -> dict[str, Any]:
@@ -122,6 +128,8 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
     started = time.monotonic()
     history = History.read(store.events())
     before = history.seconds
+    for text in () if problem.data is None else problem.data.notes:
+        reporter.note(text)
     for text in _left_out(problem):
         reporter.warn(text)
     try:
@@ -139,18 +147,23 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
             store=store,
             history=history,
             reporter=reporter,
+            proposals=_proposals(problem.config),
         )
         loop.replay()
-        say_estimate(problem, history, reporter)
+        if getattr(problem.accuracy, "expensive", False):
+            rng = random.Random(derive_seed(problem.config.seed, "estimate"))
+            say_estimate(problem, loop.typical(SAMPLE, rng), history, reporter)
         reporter.stage(f"searching {problem.space.name} with {problem.config.controller}")
         loop.run()
-        final = judge_finalists(problem, timing, history, reporter)
+        finals = Finals(run, problem, store, history, reporter)
+        choose = finals.choose if problem.data is not None else None
+        final = judge_finalists(problem, timing, history, reporter, choose)
         write_json(run.finalists, final.evidence)
         store.append("finalists", [{"finalists": final.rows}])
         baseline = scaled = None
         if final.winner is not None:
             reporter.stage("writing the baseline")
-            baseline = write_baseline(run, problem, final)
+            baseline = write_baseline(run, problem, final, history)
             if timing.budget < problem.config.target_value:
                 base = problem.space.decode(problem.space.from_key(baseline["architecture"]))
                 scaled = grow(run, problem, timing.ruler, base, final.winner.cost, reporter)
@@ -172,6 +185,22 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
             )
         raise
     return result
+
+
+def _proposals(config: SearchConfig) -> int:
+    """Networks asked for, at most, for each that is trained: many where a cost takes no time to know."""
+    if config.target_kind == "madds" or config.latency == "calibrated":
+        return PROPOSALS
+    return 1 if config.latency == "measure" else PROPOSALS_OF_PLUGIN
+
+
+def _with_training(row: Mapping[str, Any], history: History) -> dict[str, Any]:
+    """A finalist's row, with its validation accuracy where it was trained longer."""
+    trained = history.trained.get(row["trial"], {})
+    more = {
+        f"trained_{name}": trained[name] for name in ("accuracy", "accuracy_std", "epochs") if name in trained
+    }
+    return {**row, **more}
 
 
 def _left_out(problem: Problem) -> list[str]:
@@ -196,7 +225,8 @@ def _result(
         run=str(run.path),
         status=status,
         target={"kind": config.target_kind, "value": config.target_value},
-        trials=counts["done"] + counts["failed"] + counts["infeasible"],
+        trials=history.spent(expensive=bool(getattr(problem.accuracy, "expensive", False)))
+        - counts["waiting"],
         seconds=seconds,
         baseline=baseline,
         scaled=scaled,
@@ -208,7 +238,7 @@ def _result(
         failed=counts["failed"],
         infeasible=counts["infeasible"],
         conditions=problem.conditions.describe(),
-        finalists=[] if final is None else final.rows,
+        finalists=[] if final is None else [_with_training(row, history) for row in final.rows],
         comparison=[] if final is None else final.comparison,
         calibration=None if final is None else final.calibration,
         warnings=[*_left_out(problem), *([] if final is None else final.warnings)],

@@ -5,6 +5,7 @@ exactly as if it had not been.
 """
 
 import contextlib
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +13,13 @@ from typing import Protocol
 
 import torch
 
+from mnas.data.feed import Feed, resident_feed
 from mnas.seeds import derive_seed
 from mnas.trainer.autocast import GAIN, time_autocast
 from mnas.trainer.parallel import Group
 from mnas.trainer.state import State, Task
-from mnas.trainer.step import batches_of, enter_stage, load_images, train_step
-from mnas.training import TrainingError, evaluate
+from mnas.trainer.step import batches_of, enter_stage, own_parts, train_step
+from mnas.training import TrainingError, evaluate, out_of_memory, repeatable
 
 CHECKPOINT_S = 300.0  # between checkpoints inside an epoch (chosen here: the most that a kill can cost)
 
@@ -67,7 +69,7 @@ def fit(
     state = start()
     for retry in (True, False):
         try:
-            with _seeded_steps(task.device):
+            with _seeded_steps(task.device), repeatable(task.device):
                 _run(task, state, save, listener, group, checkpoint_s)
             return state
         except (RuntimeError, MemoryError) as error:
@@ -80,6 +82,7 @@ def fit(
                 ) from error
             accumulate = 2 * state.progress.accumulate
         del state  # before it is made again
+        gc.collect()  # module and optimizer may hold each other
         if task.device.startswith("cuda"):
             torch.cuda.empty_cache()
         state = start()
@@ -89,11 +92,6 @@ def fit(
             f"{accumulate} parts."
         )
     raise AssertionError("unreachable")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _can_halve(task: Task, accumulate: int) -> bool:
@@ -124,26 +122,30 @@ def _run(
     trained = group.wrap(state.module)
     clock = saved = time.monotonic()
     earlier = progress.seconds
+    feed = resident_feed(task.data.train, task.device)
     if task.amp and progress.autocast is None:
-        progress.autocast = _autocast_gains(task, state, listener, group)
+        progress.autocast = _autocast_gains(task, state, feed, listener, group)
     if progress.step == 0:
         save(state)
     for epoch in range(progress.epoch + 1, task.recipe.epochs + 1):
         change = enter_stage(task, state, epoch)
         state.module.train()
         batches = batches_of(task, epoch)
-        for number in range(progress.step - (epoch - 1) * len(batches), len(batches)):
-            value = train_step(task, state, trained, change, batches[number], group)
-            _check_loss(task, value, epoch, number + 1, progress.epoch)
-            progress.loss_sum += value * len(batches[number])
-            progress.seconds = earlier + time.monotonic() - clock
-            listener.progress(
-                progress.step, task.recipe.epochs * len(batches), f"epoch {epoch}, loss {value:.3f}"
-            )
-            if time.monotonic() - saved >= checkpoint_s and number + 1 < len(batches):
-                _check_weights(state)
-                save(state)
-                saved = time.monotonic()
+        done = progress.step - (epoch - 1) * len(batches)
+        parts = [part for batch in batches[done:] for part in own_parts(batch, progress.accumulate, group)]
+        with contextlib.closing(feed.batches(parts)) as loaded:
+            for number, batch in enumerate(batches[done:], done + 1):
+                value = train_step(task, state, trained, change, loaded, len(batch), group)
+                _check_loss(task, value, epoch, number, progress.epoch)
+                progress.loss_sum += value * len(batch)
+                progress.seconds = earlier + time.monotonic() - clock
+                listener.progress(
+                    progress.step, task.recipe.epochs * len(batches), f"epoch {epoch}, loss {value:.3f}"
+                )
+                if time.monotonic() - saved >= checkpoint_s and number < len(batches):
+                    _check_weights(state)
+                    save(state)
+                    saved = time.monotonic()
         _end_epoch(task, state, epoch, group)
         progress.seconds = earlier + time.monotonic() - clock
         save(state)
@@ -189,12 +191,13 @@ def _check_weights(state: State) -> None:
             )
 
 
-def _autocast_gains(task: Task, state: State, listener: Listener, group: Group) -> bool:
+def _autocast_gains(task: Task, state: State, feed: Feed, listener: Listener, group: Group) -> bool:
     """Measures a few passes each way on the first batch, and says what it measured."""
     change = enter_stage(task, state, 1)
-    parts = batches_of(task, 1)[0].tensor_split(state.progress.accumulate * group.size)
+    part, *_ = batches_of(task, 1)[0].tensor_split(state.progress.accumulate * group.size)
+    ((images, labels),) = feed.batches([part])
     torch.manual_seed(derive_seed(task.seed, "autocast"))
-    x, target = change(*load_images(task, parts[0]))
+    x, target = change(images, labels)
     plain, autocast = time_autocast(state.module, x, target)
     gains = autocast < GAIN * plain
     listener.note(

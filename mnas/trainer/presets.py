@@ -1,4 +1,4 @@
-"""The recipes that come with mnas. Every constant is that of the paper or code named beside it."""
+"""The recipes that come with mnas. Every constant is that of the paper or code named beside it, or said to be ours."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -11,10 +11,11 @@ from mnas.trainer.recipe import Recipe, unknown_field
 LONGEST_WARM_UP = 0.2
 
 PRESETS: Mapping[str, Recipe] = {
-    # Cutout (arXiv 1708.04552), section 4.1: 200 epochs of 128 images, Nesterov momentum 0.9, weight decay 5e-4, padded
-    # by 4 pixels of 32 and flipped. Rate 0.05 and cosine: SGDR (arXiv 1608.03983), section 4; warm-up of 5 epochs:
-    # arXiv 1706.02677, section 2.2. Cutout's 0.1 without warm-up trained MnasNet-small worse (0.60 against 0.80 on a
-    # part of CIFAR-10 with two classes, 4 epochs of 8,000 images, one seed).
+    # Cutout (arXiv 1708.04552), train.py of uoguelph-mlrg/Cutout: 200 epochs of 128 images, Nesterov momentum 0.9,
+    # weight decay 5e-4, padded by 4 pixels of 32 and flipped. Rate 0.05 and a cosine: SGDR_WRNs.py of loshchil/SGDR
+    # (arXiv 1608.03983), whose four runs of 50 epochs are one here; warm-up of 5 epochs: arXiv 1706.02677, section
+    # 2.2. Cutout's 0.1 without warm-up trained MnasNet-small worse (0.60 against 0.80 on a part of CIFAR-10 with two
+    # classes, 4 epochs of 8,000 images, one seed).
     "cifar": Recipe(
         preset="cifar",
         epochs=200,
@@ -25,8 +26,11 @@ PRESETS: Mapping[str, Recipe] = {
         crop="pad",
         flip=True,
     ),
-    # EfficientNet (arXiv 1905.11946), section 5.2, and main.py of its code: 350 epochs of 2,048 images, 0.256 for
-    # 4,096. Crops as in Inception (arXiv 1409.4842, section 6), which its preprocessing.py uses.
+    # EfficientNet (arXiv 1905.11946), section 5.2, and its code (tensorflow/tpu, models/official/efficientnet): the
+    # flags of main.py, 218,949 steps of 2,048 images, 0.016 for 256; momentum, decay and eps of utils.py; dropout of
+    # efficientnet_builder.py. Crops as in Inception (arXiv 1409.4842, section 6), as in its preprocessing.py, though
+    # bilinear. AutoAugment's policy for ImageNet is torchvision's; that code has another (`policy_v0`). Its decay also
+    # holds for biases, ours for none.
     "imagenet-b0": Recipe(
         preset="imagenet-b0",
         epochs=350,
@@ -49,10 +53,12 @@ PRESETS: Mapping[str, Recipe] = {
         flip=True,
         policy="autoaugment",
     ),
-    # Bag of Tricks (arXiv 1812.01187), sections 2 to 5: Nesterov momentum 0.9, 0.1 for 256 images, 5 epochs of
-    # warm-up, cosine, weight decay 1e-4 on weights alone, label smoothing 0.1, mixup 0.2 with 200 epochs. Progressive
-    # training of EfficientNetV2 (arXiv 2104.00298), section 4 and Table 6, column S: 4 stages, image 128 to 300,
-    # RandAugment 5 to 15, dropout 0.1 to 0.3; survival 0.8.
+    # Bag of Tricks (arXiv 1812.01187), its code (train_imagenet.py of dmlc/gluon-cv; resnet50_v1d-mixup.sh of
+    # dmlc/web-data): Nesterov momentum 0.9, 0.4 for 1,024 images, 5 epochs of warm-up, cosine, weight decay 1e-4 on
+    # weights alone, label smoothing 0.1, mixup 0.2, 200 epochs. With it, chosen here, the progressive training of
+    # EfficientNetV2 (arXiv 2104.00298), section 5.1 and Table 6, column S: 4 stages, image 128 to 300, dropout 0.1 to
+    # 0.3, survival 0.8. RandAugment goes from 5 to 10 as in its code (google/automl; the paper has 15, the code keeps
+    # dropout at 0.2). There 10 is the greatest change; here, on torchvision's scale, that is 30. Likewise for DeiT.
     "modern": Recipe(
         preset="modern",
         epochs=200,
@@ -66,13 +72,14 @@ PRESETS: Mapping[str, Recipe] = {
         crop="resized",
         flip=True,
         policy="randaugment",
-        magnitude=(5, 15),
+        magnitude=(15, 30),
         mixup=0.2,
         stages=4,
         resolution=(128 / 300, 1.0),
     ),
     # DeiT (arXiv 2012.12877), Table 9: AdamW, 5e-4 for 512 images, weight decay 0.05, 300 epochs of 1,024 images, 5 of
-    # warm-up, RandAugment 9, mixup 0.8, cutmix 1.0, drop path 0.1. Without its erasing and repeated augmentation.
+    # warm-up, label smoothing 0.1, RandAugment 9, mixup 0.8, cutmix 1.0, drop path 0.1. Without its erasing, repeated
+    # augmentation and random magnitudes; the cosine ends at 0, in main.py of facebookresearch/deit at 1e-5.
     "adamw": Recipe(
         preset="adamw",
         epochs=300,
@@ -86,7 +93,7 @@ PRESETS: Mapping[str, Recipe] = {
         crop="resized",
         flip=True,
         policy="randaugment",
-        magnitude=(9, 9),
+        magnitude=(27, 27),
         mixup=0.8,
         cutmix=1.0,
     ),

@@ -40,8 +40,8 @@ class Recipe:
         drop_path: stochastic depth of the last block, in [0, 1).
         crop: `pad` (zeros around, cut back at random), `resized` (a random part, resized) or `none`.
         flip: left to right, every second image, where the data set says that its images may be mirrored.
-        policy: further changes; it and `resized` are drawn for groups of 8 images.
-        magnitude: of randaugment, a ramp in 0 to 30.
+        policy: further changes, drawn for each image.
+        magnitude: of randaugment, a ramp in 0 to 30, the greatest change (10 in the code of some papers).
         mixup: alpha of its beta distribution; 0 is none.
         cutmix: likewise; with both, each batch takes one of them.
         stages: of progressive training, of equal length.

@@ -1,6 +1,7 @@
 """One step of training, and what it takes: the images of a batch, and how they are changed in a stage."""
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -15,7 +16,13 @@ from mnas.trainer.state import State, Task
 
 
 def train_step(
-    task: Task, state: State, trained: nn.Module, change: Augmentation, chosen: Tensor, group: Group
+    task: Task,
+    state: State,
+    trained: nn.Module,
+    change: Augmentation,
+    parts: Iterator[tuple[Tensor, Tensor]],
+    count: int,
+    group: Group,
 ) -> float:
     """One optimizer step on a batch, computed in parts; the mean loss of this process's share.
 
@@ -24,26 +31,27 @@ def train_step(
         state: changed in place.
         trained: the module, wrapped where processes share a batch.
         change: makes inputs of images.
-        chosen: (n,) numbers of training images.
+        parts: images (k, c, h, w) uint8 and labels (k,) int64 on the device; as many are taken as are this process's
+            of the batch (`own_parts`).
+        count: images of the batch, of all processes.
         group: the processes that share the batch.
     """
     recipe, progress = task.recipe, state.progress
     progress.step += 1
     for settings in state.optimizer.param_groups:
         settings["lr"] = learning_rate(recipe, progress.step, task.steps_per_epoch)
-    parts = chosen.tensor_split(progress.accumulate * group.size)
     own = range(group.rank * progress.accumulate, (group.rank + 1) * progress.accumulate)
     total = torch.zeros((), device=task.device)
-    for number in own:
+    for number, (images, labels) in zip(own, parts, strict=False):
         torch.manual_seed(derive_seed(task.seed, "part", progress.step, number))
-        x, target = change(*load_images(task, parts[number]))
+        x, target = change(images, labels)
         last = number == own[-1]
         with (
             contextlib.nullcontext() if last else group.without_sync(trained),
             torch.autocast(x.device.type, torch.bfloat16, enabled=bool(progress.autocast)),
         ):
             loss = functional.cross_entropy(trained(x), target, label_smoothing=recipe.label_smoothing)
-            loss = loss * (len(parts[number]) * group.size / len(chosen))  # processes are averaged
+            loss = loss * (len(labels) * group.size / count)  # processes are averaged
             loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     state.optimizer.step()
@@ -53,11 +61,10 @@ def train_step(
     return float(total)
 
 
-def load_images(task: Task, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Images (n, c, h, w) uint8 and labels (n,) int64 of the training split, on the device."""
-    split, numbers = task.data.train, chosen.numpy()
-    images, labels = torch.from_numpy(split.images[numbers]), torch.from_numpy(split.labels[numbers])
-    return images.to(task.device), labels.to(task.device)
+def own_parts(batch: Tensor, accumulate: int, group: Group) -> tuple[Tensor, ...]:
+    """Of the numbers (n,) of a batch's images those that this process computes, in the parts that it does at once."""
+    first = group.rank * accumulate
+    return batch.tensor_split(accumulate * group.size)[first : first + accumulate]
 
 
 def batches_of(task: Task, epoch: int) -> tuple[Tensor, ...]:
