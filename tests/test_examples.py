@@ -153,7 +153,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], P
     work = tmp_path_factory.mktemp("trained")
     shutil.copytree(EXAMPLES, work, dirs_exist_ok=True)
     models = ("--space", "space_plugin:small_mobile", "--latency", "latency_plugin:Phone")
-    flags = ("--target-latency", "0.6ms", "--trials", "2", "--epochs", "2", "--out", "run", "--json")
+    flags = (
+        "--target-latency",
+        "0.6ms",
+        "--trials",
+        "2",
+        "--epochs",
+        "2",
+        "--finals",
+        "1",
+        "--out",
+        "run",
+        "--json",
+    )
     result = result_of(mnas(work, "search", "--data", "digits", *models, *flags))
     return result, work / "run" / "baseline.onnx"
 
@@ -250,7 +262,19 @@ def test_own_images_are_arranged_searched_and_named(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
     models = ("--space", "space_plugin:small_mobile", "--latency", "latency_plugin:Phone")
-    flags = ("--target-latency", "0.6ms", "--trials", "2", "--epochs", "3", "--out", "run", "--json")
+    flags = (
+        "--target-latency",
+        "0.6ms",
+        "--trials",
+        "2",
+        "--epochs",
+        "3",
+        "--finals",
+        "1",
+        "--out",
+        "run",
+        "--json",
+    )
     result = result_of(mnas(tmp_path, "search", "--data", "./photos", *models, *flags))
     assert result["classes"] == ["eight", "nine", "seven"]
     assert result["baseline"]["test_accuracy"] is not None
