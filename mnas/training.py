@@ -322,6 +322,15 @@ def batch_size_of(count: int) -> int:
     return min(max(1 << (max(count // STEPS_PER_EPOCH, 1).bit_length() - 1), low), high)
 
 
+def peak_rate(batch_size: int) -> float:
+    """Of stochastic gradient descent, for batches of this size.
+
+    >>> peak_rate(128)
+    0.05
+    """
+    return BASE_RATE * math.sqrt(batch_size / BASE_BATCH)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -361,7 +370,7 @@ def _descend(
     others = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
     groups = [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, nesterov=True)
-    peak = BASE_RATE * math.sqrt(size / BASE_BATCH)
+    peak = peak_rate(size)
     step, before = 0, math.inf
     for epoch in range(1, epochs + 1):
         module.train()

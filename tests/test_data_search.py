@@ -49,7 +49,7 @@ def test_a_search_on_a_folder(work: Path) -> None:
     assert baseline["resolution"] == 32
     # of 11 names of red, 2 are for validation; by its hash, the broken one is one of them
     assert "trained 1 epoch on photos (19 images), scored on 5 validation images" in baseline["proxy_source"]
-    assert "trained 4 epochs on photos (19 images, preset cifar)" in baseline["accuracy_source"]
+    assert "trained 4 epochs on photos (19 images, preset short)" in baseline["accuracy_source"]
     assert 0 <= baseline["test_accuracy"] <= 1
     config = tomllib.loads((work / "run" / "config.toml").read_text())
     # from the root on, so that it can be resumed from any folder

@@ -496,7 +496,7 @@ def test_a_search_on_digits_ships_a_network_that_reads_them(work: Path) -> None:
     assert result["status"] == "done"
     assert baseline["resolution"] == 32
     assert baseline["test_accuracy"] >= 0.95
-    assert baseline["accuracy_source"].startswith("trained 10 epochs on digits (1,078 images, preset cifar)")
+    assert baseline["accuracy_source"].startswith("trained 10 epochs on digits (1,078 images, preset short)")
     assert "scored on 360 test images that the search never saw" in baseline["accuracy_source"]
     assert baseline["accuracy"] == baseline["test_accuracy"]
     assert "trained 6 epochs on digits (1,078 images)" in baseline["proxy_source"]

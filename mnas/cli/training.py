@@ -41,8 +41,9 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="cifar (SGD, cosine), modern (progressive resolution, RandAugment, mixup), adamw (mixup, cutmix) or "
-            "imagenet-b0 (EfficientNet's: RMSProp, moving average, AutoAugment). [default: cifar]"
+            help="cifar (SGD, cosine), short (the same for few epochs), modern (progressive resolution, RandAugment, "
+            "mixup), adamw (mixup, cutmix) or imagenet-b0 (EfficientNet's: RMSProp, moving average, AutoAugment). "
+            "[default: cifar]"
         ),
     ] = None,
     recipe: Annotated[

@@ -20,7 +20,7 @@ from mnas.search_space import NetworkSpec
 from mnas.seeds import derive_seed
 from mnas.store import EventStore
 
-PRESET = "cifar"
+PRESET = "short"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +100,19 @@ class Finals:
         from mnas.threads import torch_threads
         from mnas.trainer import State, fit, load_checkpoint, make_task, new_state, preset, save_checkpoint
         from mnas.trainer.described import how_trained, weights_metadata
-        from mnas.training import batch_size_of, standard_error
+        from mnas.training import batch_size_of, peak_rate, standard_error
         from mnas.weights import save_weights
 
         config, data = self.problem.config, self.problem.data
         assert data is not None
         assert config.final_epochs is not None
-        recipe = preset(PRESET, epochs=config.final_epochs, batch_size=batch_size_of(len(data.train)))
+        size = batch_size_of(len(data.train))
+        recipe = preset(PRESET, epochs=config.final_epochs, batch_size=size, lr=peak_rate(size))
+        if not data.flip:  # digits and the like: what is moved or mirrored there takes longer to learn
+            recipe = replace(recipe, flip=False, crop="none")
         task = make_task(
             spec,
-            replace(recipe, flip=recipe.flip and data.flip),
+            recipe,
             data,
             seed=derive_seed(config.seed, "final"),
             device=self.problem.device,
