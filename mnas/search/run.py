@@ -180,11 +180,17 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
     except MnasError as error:
         if history.trials:
             error.add_note(
-                f"{len(history.trials)} trials are kept in {run.path}. Go on with: "
+                f"{_tried(problem, history)} trials are kept in {run.path}. Go on with: "
                 f"{resume_command(run, problem.config)}"
             )
         raise
     return result
+
+
+def _tried(problem: Problem, history: History) -> int:
+    """Trials that have ended, those not counted that were refused before anything was spent on them."""
+    expensive = bool(getattr(problem.accuracy, "expensive", False))
+    return history.spent(expensive=expensive) - history.counts()["waiting"]
 
 
 def _proposals(config: SearchConfig) -> int:
@@ -225,8 +231,7 @@ def _result(
         run=str(run.path),
         status=status,
         target={"kind": config.target_kind, "value": config.target_value},
-        trials=history.spent(expensive=bool(getattr(problem.accuracy, "expensive", False)))
-        - counts["waiting"],
+        trials=_tried(problem, history),
         seconds=seconds,
         baseline=baseline,
         scaled=scaled,
