@@ -2,7 +2,7 @@
 
     python benchmarks/expensive_search.py [--trials 30] [--seeds 10] [--noise 0.003]
 
-The accuracy is that of `imagenet-surrogate`, with noise as a short training has it, asked one network at a time; the cost
+The accuracy is that of `imagenet-surrogate` with noise, as a short training has it, asked one network at a time; cost
 is multiply-adds at 224 pixels. A figure is the true accuracy of the network that the search would choose.
 """
 
