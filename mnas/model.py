@@ -36,6 +36,9 @@ _ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
 }
 
+# Computed in the memory of the norm before them, which nothing else reads: a pass over memory less in training.
+_IN_PLACE = ("relu", "relu6", "silu")
+
 
 def build_module(spec: NetworkSpec, *, seed: int = 0, channels_last: bool = True) -> nn.Module:
     """The network as a module in training mode on the CPU: (n, c, h, w) float32 -> logits (n, classes).
@@ -136,6 +139,7 @@ class FirstChannels(nn.Module):
 
 def _module(block: Block) -> nn.Module:
     modules: OrderedDict[str, nn.Module] = OrderedDict()
+    before: Operation | Block | None = None
     for name, step in block.steps:
         if isinstance(step, Linear):
             modules["flatten"] = nn.Flatten()
@@ -143,6 +147,9 @@ def _module(block: Block) -> nn.Module:
             top, left, bottom, right = step.pads
             modules[f"{name}_pad"] = nn.ZeroPad2d((left, right, top, bottom))
         modules[name] = _module(step) if isinstance(step, Block) else _layer(step)
+        if isinstance(before, BatchNorm) and isinstance(step, Activate) and step.kind in _IN_PLACE:
+            modules[name].inplace = True
+        before = step
     if block.combine is None:
         return Chain(modules, block.label)
     if block.shortcut is None:
