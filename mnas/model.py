@@ -146,9 +146,10 @@ def _module(block: Block) -> nn.Module:
         if isinstance(step, Conv) and not _is_symmetric(step.pads):
             top, left, bottom, right = step.pads
             modules[f"{name}_pad"] = nn.ZeroPad2d((left, right, top, bottom))
-        modules[name] = _module(step) if isinstance(step, Block) else _layer(step)
-        if isinstance(before, BatchNorm) and isinstance(step, Activate) and step.kind in _IN_PLACE:
-            modules[name].inplace = True
+        if isinstance(step, Activate) and isinstance(before, BatchNorm) and step.kind in _IN_PLACE:
+            modules[name] = _ACTIVATIONS[step.kind](inplace=True)
+        else:
+            modules[name] = _module(step) if isinstance(step, Block) else _layer(step)
         before = step
     if block.combine is None:
         return Chain(modules, block.label)

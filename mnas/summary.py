@@ -41,6 +41,8 @@ def search_summary(result: Mapping[str, Any]) -> str:
     if result.get("report"):
         lines.append(f"report: {result['report']}")
     which = " --network scaled" if result["scaled"] is not None else ""
+    if result["scaled"] is not None and "val_accuracy" in baseline:
+        lines.append(f"next: mnas train {result['run']} --network scaled --data ... (the same images)")
     lines.append(f"next: mnas export {result['run']}{which} --format onnx")
     return "\n".join(lines)
 
