@@ -114,6 +114,11 @@ class AccuracyModel(Protocol):
         ...
 
 
+def is_expensive(model: AccuracyModel) -> bool:
+    """Whether a model says of itself that it is costly."""
+    return bool(getattr(model, "expensive", False))
+
+
 @runtime_checkable
 class TimedAccuracyModel(AccuracyModel, Protocol):
     """An accuracy model that knows beforehand what it will take."""

@@ -6,6 +6,7 @@ zero, and batch norm statistics that are estimated anew at the end.
 """
 
 import functools
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -329,6 +330,13 @@ def peak_rate(batch_size: int) -> float:
     0.05
     """
     return BASE_RATE * math.sqrt(batch_size / BASE_BATCH)
+
+
+def free_memory(device: str) -> None:
+    """Gives back what a training held that ended for want of memory; module and optimizer may hold each other."""
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
 
 
 def out_of_memory(error: BaseException) -> bool:

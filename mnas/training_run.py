@@ -23,10 +23,9 @@ from mnas.trainer import (
     Recipe,
     State,
     Task,
+    begin,
     fit,
-    load_checkpoint,
     make_task,
-    new_state,
     save_checkpoint,
     starting_weights,
 )
@@ -155,14 +154,13 @@ def _train(
     group: Group,
     checkpoint_s: float,
 ) -> dict[str, Any] | None:
-    def begin() -> State:
-        state = new_state(task, initial)
-        if folder is not None and folder.checkpoint.is_file():
-            load_checkpoint(folder.checkpoint, state)
-        return state
+    checkpoint = None if folder is None else folder.checkpoint
+
+    def start() -> State:
+        return begin(task, checkpoint, initial)
 
     if folder is None or group.rank:
-        fit(task, begin, save=lambda state: None, listener=reporter, group=group)
+        fit(task, start, save=lambda state: None, listener=reporter, group=group)
         return None
     board = Board(folder.board) if plan.tensorboard else None
 
@@ -176,7 +174,7 @@ def _train(
     with RunDirectory(folder.path).locked():
         folder.tidy()
         try:
-            state = fit(task, begin, save=save, listener=reporter, group=group, checkpoint_s=checkpoint_s)
+            state = fit(task, start, save=save, listener=reporter, group=group, checkpoint_s=checkpoint_s)
         except KeyboardInterrupt:
             return {"status": "interrupted", "run": str(folder.path)}
         return _finish(folder, plan, task, state, reporter)

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from mnas.search.reporting import Quiet
 
 # An accuracy and a latency model that are functions of the network alone, and ones that misbehave.
@@ -121,6 +124,17 @@ def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert len(lines) == 1, "nothing but one JSON object may stand on stdout"
     loaded: dict[str, Any] = json.loads(lines[0])
     return loaded
+
+
+def write_photos(folder: Path, height: int, width: int, suffix: str) -> None:
+    """Thirty noisy images: ten in each of the classes red, green and blue, of that colour."""
+    noise = np.random.default_rng(0)
+    for label, colour in (("red", 0), ("green", 1), ("blue", 2)):
+        (folder / label).mkdir(parents=True)
+        for number in range(10):
+            pixels = noise.integers(0, 100, (height, width, 3), np.uint8)
+            pixels[..., colour] += 150
+            Image.fromarray(pixels).save(folder / label / f"{number}.{suffix}")
 
 
 class Said(Quiet):

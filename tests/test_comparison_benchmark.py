@@ -81,16 +81,6 @@ def test_spread_and_paired_difference(comparison: ModuleType) -> None:
     assert comparison.difference([0.5], [0.75]) == {"mean": -0.25, "standard_error": None}
 
 
-@pytest.mark.parametrize(
-    ("epochs", "eta", "mean"),
-    [(3, 0, 3.0), (3, 3, 1 + 2 / 3), (9, 3, 1 + 2 / 3 + 6 / 9), (6, 2, 1 + 2 / 2 + 3 / 4), (2, 3, 2.0)],
-)
-def test_mean_epochs_of_successive_halving(
-    comparison: ModuleType, epochs: int, eta: int, mean: float
-) -> None:
-    assert comparison.mean_epochs(epochs, eta) == pytest.approx(mean)
-
-
 def test_the_budget_is_a_quarter_of_b0(comparison: ModuleType) -> None:
     spec, width = comparison.quarter("efficientnet_b0")
     assert 0.24 < network_cost(spec).madds / network_cost(comparison.REFERENCE).madds < 0.26

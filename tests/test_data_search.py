@@ -3,10 +3,8 @@
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pytest
-from commands import MODELS, mnas, result_of
-from PIL import Image
+from commands import MODELS, mnas, result_of, write_photos
 
 SEARCH = (
     "search",
@@ -25,13 +23,7 @@ SEARCH = (
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "models.py").write_text(MODELS)
-    noise = np.random.default_rng(0)
-    for label, colour in (("red", 0), ("green", 1), ("blue", 2)):
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for number in range(10):
-            pixels = noise.integers(0, 100, (30, 24, 3), np.uint8)
-            pixels[..., colour] += 150
-            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.jpg")
+    write_photos(tmp_path / "photos", 30, 24, "jpg")
     (tmp_path / "photos" / "red" / "broken.jpg").write_text("no image")
     return tmp_path
 

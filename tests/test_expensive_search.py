@@ -1,5 +1,6 @@
 """The loop where each network is dear: what is not worth training is refused by its cost, and some is stopped early."""
 
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 import pytest
 from commands import Said
 
+from mnas.accuracy.proxy import rungs_of
 from mnas.controllers.random import RandomController
 from mnas.errors import SearchError
 from mnas.objective import Reward
 from mnas.protocols import AccuracyEstimate, LatencyEstimate
 from mnas.search.finalists import candidates
-from mnas.search.halving import Rungs
+from mnas.search.halving import Rungs, mean_epochs
 from mnas.search.history import History
 from mnas.search.loop import Limits, Loop
 from mnas.search_space import NetworkSpec, extremes, mbconv_space, network_cost
@@ -210,9 +212,16 @@ def test_a_trial_trained_again_counts_once_at_its_rung() -> None:
     assert not rungs.goes_on(1, 1, eta=2)  # second of two; of three it would be within the best 1.5
 
 
-def test_typical_networks_are_those_that_would_be_trained(tmp_path: Path) -> None:
-    import random
+@pytest.mark.parametrize(
+    ("epochs", "eta", "mean"),
+    [(3, 0, 3.0), (3, 3, 1 + 2 / 3), (9, 3, 1 + 2 / 3 + 6 / 9), (6, 2, 1 + 2 / 2 + 3 / 4), (2, 3, 2.0)],
+)
+def test_mean_epochs_of_successive_halving(epochs: int, eta: int, mean: float) -> None:
+    rungs = rungs_of(epochs, eta) if eta else ()
+    assert mean_epochs(epochs, rungs, eta) == pytest.approx(mean)
 
+
+def test_typical_networks_are_those_that_would_be_trained(tmp_path: Path) -> None:
     loop = search(tmp_path / "trials.db", Dear(), target=4.0)
     found = loop.typical(6, random.Random(0))
     assert len(found) == 6

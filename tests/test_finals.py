@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import MODELS, Said
-from PIL import Image
+from commands import MODELS, Said, write_photos
 
 from mnas.config import make_config
 from mnas.errors import SearchError
@@ -26,13 +25,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with thirty images of three colours and a latency model that answers at once."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "finals_models.py").write_text(MODELS)
-    noise = np.random.default_rng(0)
-    for label, colour in (("red", 0), ("green", 1), ("blue", 2)):
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for number in range(10):
-            pixels = noise.integers(0, 100, (32, 32, 3), np.uint8)
-            pixels[..., colour] += 150
-            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    write_photos(tmp_path / "photos", 32, 32, "png")
     return tmp_path
 
 

@@ -26,7 +26,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
@@ -35,6 +35,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mnas.accuracy.proxy import rungs_of
 from mnas.console import ConsoleReporter
 from mnas.data import SPLIT_SEED, ImageData, Split, load_data, stratified
 from mnas.env import environment
@@ -44,6 +45,7 @@ from mnas.latency import Conditions, MeasurementSet, default_reference, measure
 from mnas.latency.measure import TOGETHER
 from mnas.records import latency_fields, network_fields
 from mnas.search.device_timing import device_calibration
+from mnas.search.halving import mean_epochs
 from mnas.search.measured import MEASURED
 from mnas.search.reporting import Quiet
 from mnas.search_space import NetworkSpec, mbconv_space, network_cost, scale
@@ -460,14 +462,6 @@ def shown(value: float | None) -> str:
 # -- all of it -------------------------------------------------------------------------------------------------------
 
 
-def mean_epochs(epochs: int, eta: int) -> float:
-    """Epochs that a candidate is trained in the mean: with halving 1/eta of them go on at epochs/eta, and so on."""
-    rungs = [epochs]
-    while eta and rungs[0] >= eta:
-        rungs.insert(0, rungs[0] // eta)
-    return sum((rung - before) / eta**n for n, (before, rung) in enumerate(pairwise([0, *rungs])))
-
-
 def estimate(options: argparse.Namespace, wanted: Sequence[str], reporter: ConsoleReporter) -> None:
     """Says what is left of some phases, from training steps timed in as many processes as there will be."""
     known, rng = options.out / "networks.json", random.Random(derive_seed(options.seed, "estimate"))
@@ -489,7 +483,8 @@ def estimate(options: argparse.Namespace, wanted: Sequence[str], reporter: Conso
         training += options.seeds * (1 + RANDOMS) * member
     scored = SCORED * options.images / 2  # validation images, in trained ones
     some = min(options.proxy_images, options.images)
-    candidate = mean_epochs(options.search_epochs, options.halving) * some + scored
+    rungs = rungs_of(options.search_epochs, options.halving) if options.halving else ()
+    candidate = mean_epochs(options.search_epochs, rungs, options.halving) * some + scored
     candidate += SCORED * min(some, NORM_IMAGES)
     final = options.final_epochs * options.images + scored + SCORED * min(options.images, NORM_IMAGES)
     searched = options.winner is not None or (options.out / "winner.json").is_file()

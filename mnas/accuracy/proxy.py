@@ -1,6 +1,5 @@
 """Proxy accuracy: each candidate is trained a few epochs and scored on images that its training never saw."""
 
-import gc
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from mnas.config import DEFAULT_TRAIN_THREADS
 from mnas.data import SPLIT_SEED, ImageData, LabelledImages, Split, stratified
 from mnas.errors import InputError
 from mnas.protocols import AccuracyEstimate
@@ -24,15 +24,12 @@ from mnas.training import (
     TrainingError,
     batch_size_of,
     estimate_seconds,
+    free_memory,
     out_of_memory,
     train,
 )
 from mnas.units import format_duration
 
-# Threads of torch while a candidate is trained, unless asked otherwise. Chosen here: at 32 pixels two gain a quarter on
-# free cores, but where another process wants a core they wait for each other (302 s instead of 5 s), and one thread
-# gives the same weights whatever the number of cores.
-TRAINING_THREADS = 1
 RESIZED_AT_ONCE = 256  # chosen here: 154 MB of colour images of 224 pixels as float32
 
 
@@ -75,7 +72,7 @@ class ProxyAccuracy:
         halving: int | None = None,
         timeout_s: float | None = None,
         device: str = "cpu",
-        threads: int = TRAINING_THREADS,
+        threads: int = DEFAULT_TRAIN_THREADS,
     ) -> None:
         if epochs < 1:
             raise InputError(f"epochs must be at least 1, got {epochs}. Example: --epochs 6.")
@@ -87,11 +84,7 @@ class ProxyAccuracy:
     @property
     def rungs(self) -> tuple[int, ...]:
         """The epochs, in order, after which a network may be stopped; none without halving."""
-        found: list[int] = []
-        epochs = self.epochs
-        while self.eta is not None and (epochs := epochs // self.eta) >= 1:
-            found.append(epochs)
-        return tuple(reversed(found))
+        return () if self.eta is None else rungs_of(self.epochs, self.eta)
 
     def source(self, epochs: int, batch_size: int | None = None) -> str:
         """What the figure of a network is that was trained so long, in batches of that size if not the usual ones."""
@@ -160,37 +153,48 @@ class ProxyAccuracy:
         self, spec: NetworkSpec, seed: int, batch_size: int | None, started: float, go_on: GoOn | None
     ) -> tuple[TrainedNetwork, int | None]:
         """One training, and the size of its batches where it is not the usual; out of memory, once more at half."""
-        sizes = [batch_size, (batch_size or batch_size_of(len(self.data.train))) // 2]
-        for number, size in enumerate(sizes):
-            left = None if self.timeout_s is None else self.timeout_s - (time.monotonic() - started)
-            try:
-                if left is not None and left <= 0:
-                    raise TrainingError(f"its time of {format_duration(self.timeout_s or 0)} was over.")
-                with torch_threads(self.threads):
-                    network = train(
-                        self._reduce(spec),
-                        self.data,
-                        epochs=self.epochs,
-                        seed=seed,
-                        device=self.device,
-                        batch_size=size,
-                        timeout_s=left,
-                        rungs=self.rungs,
-                        go_on=go_on,
-                    )
-                return network, size
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                if number == 1 or batch_size is not None:
-                    raise TrainingError(
-                        f"memory ran out again with batches of {size} images ({error}). Use --proxy-resolution, "
-                        f"--proxy-width or a smaller --resolution."
-                    ) from error
-            gc.collect()  # what the failed training held
-            if self.device.startswith("cuda"):
-                torch.cuda.empty_cache()
-        raise AssertionError("unreachable")
+        try:
+            return self._train_once(spec, seed, batch_size, started, go_on), batch_size
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if batch_size is not None:
+                raise TrainingError(
+                    f"memory ran out again with batches of {batch_size} images ({error}). Use --proxy-resolution, "
+                    f"--proxy-width or a smaller --resolution."
+                ) from error
+        free_memory(self.device)
+        return self._train(spec, seed, batch_size_of(len(self.data.train)) // 2, started, go_on)
+
+    def _train_once(
+        self, spec: NetworkSpec, seed: int, batch_size: int | None, started: float, go_on: GoOn | None
+    ) -> TrainedNetwork:
+        left = None
+        if self.timeout_s is not None:
+            left = self.timeout_s - (time.monotonic() - started)
+            if left <= 0:
+                raise TrainingError(f"its time of {format_duration(self.timeout_s)} was over.")
+        with torch_threads(self.threads):
+            return train(
+                self._reduce(spec),
+                self.data,
+                epochs=self.epochs,
+                seed=seed,
+                device=self.device,
+                batch_size=batch_size,
+                timeout_s=left,
+                rungs=self.rungs,
+                go_on=go_on,
+            )
+
+
+def rungs_of(epochs: int, eta: int) -> tuple[int, ...]:
+    """Where a training of so many epochs may be stopped by successive halving: epochs / eta, epochs / eta^2, ...
+
+    >>> rungs_of(9, 3)
+    (1, 3)
+    """
+    return () if epochs < eta else (*rungs_of(epochs // eta, eta), epochs // eta)
 
 
 def _reduced(data: ImageData, images: int | None, resolution: int | None) -> ImageData:

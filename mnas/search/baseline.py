@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mnas.files import write_json
+from mnas.files import write_bytes, write_json
 from mnas.records import network_fields
 from mnas.rundir import RunDirectory
 from mnas.search.final import Final
@@ -34,7 +34,7 @@ def write_baseline(run: RunDirectory, problem: Problem, final: Final, history: H
     fields |= {**final.latency, **accuracy_fields(trial)}
     weights = about = None
     if problem.data is not None:
-        from mnas.weights import load_metadata, load_weights, save_weights
+        from mnas.weights import load_metadata, load_weights
 
         kept = final_weights(run, trial.number)
         weights, about = load_weights(kept), load_metadata(kept)
@@ -49,7 +49,7 @@ def write_baseline(run: RunDirectory, problem: Problem, final: Final, history: H
             "proxy_accuracy": trial.metrics["accuracy"],
             "proxy_source": trial.source,
         }
-        save_weights(run.weights, _tensors(weights), about)
+        write_bytes(run.weights, kept.read_bytes())
     write_json(run.baseline, spec.to_dict())
     exported = export_onnx(spec, run.onnx, weights=weights, about=about, seed=problem.config.seed)
     return {**fields, "weights": exported.weights}
@@ -57,6 +57,8 @@ def write_baseline(run: RunDirectory, problem: Problem, final: Final, history: H
 
 def _test_accuracy(problem: Problem, spec: NetworkSpec, weights: dict[str, Any]) -> dict[str, float]:
     """Accuracy on the test split and its standard error."""
+    import torch
+
     from mnas.model import build_module
     from mnas.threads import torch_threads
     from mnas.training import evaluate, input_transform, standard_error
@@ -64,14 +66,8 @@ def _test_accuracy(problem: Problem, spec: NetworkSpec, weights: dict[str, Any])
     config, data = problem.config, problem.data
     assert data is not None
     module = build_module(spec)
-    module.load_state_dict(_tensors(weights))
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     with torch_threads(config.train_threads):
         module.to(problem.device)
         accuracy = evaluate(module, data.test, input_transform(spec, data))
     return {"accuracy": accuracy, "accuracy_std": standard_error(accuracy, len(data.test))}
-
-
-def _tensors(weights: dict[str, Any]) -> dict[str, Any]:
-    import torch
-
-    return {name: torch.from_numpy(array) for name, array in weights.items()}

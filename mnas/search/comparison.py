@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from mnas.errors import MnasError
+from mnas.protocols import is_expensive
 from mnas.records import network_fields
 from mnas.search.loop import check_accuracies
 from mnas.search.problem import Problem
@@ -36,7 +37,7 @@ def comparison_rows(problem: Problem, latencies: Mapping[str, Mapping[str, Any]]
 
 
 def _accuracy(problem: Problem, spec: NetworkSpec) -> dict[str, Any]:
-    if getattr(problem.accuracy, "expensive", False):
+    if is_expensive(problem.accuracy):
         reason = f"not evaluated: {problem.accuracy_name} trains each network"
         return {"accuracy": None, "accuracy_reason": reason, "accuracy_source": None}
     try:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import mean
 
 from mnas.protocols import StagedAccuracyModel, TimedAccuracyModel
+from mnas.search.halving import mean_epochs
 from mnas.search.history import History
 from mnas.search.problem import Problem
 from mnas.search.reporting import Reporter
@@ -35,9 +36,10 @@ def say_estimate(
     total = 0.0
     if isinstance(accuracy, TimedAccuracyModel) and left > 0:
         each = [accuracy.seconds(spec) for spec in specs]
-        total = mean(each) * left * _share(accuracy)
+        share = _share(accuracy)
+        total = mean(each) * left * share
         limit = f" or what --max-time {config.max_time} allows" if config.max_time else ""
-        early = " (some stopped early)" if _share(accuracy) < 1 else ""
+        early = " (some stopped early)" if share < 1 else ""
         parts.append(
             f"training a candidate takes {format_duration(min(each))} to {format_duration(max(each))} "
             f"({len(specs)} random ones, a few steps each); {left} of them{early} about "
@@ -54,15 +56,10 @@ def say_estimate(
 
 
 def _share(accuracy: object) -> float:
-    """Of its epochs that a candidate is trained on average: one in eta goes on at each rung of successive halving."""
-    if not isinstance(accuracy, StagedAccuracyModel) or not accuracy.rungs or accuracy.eta is None:
+    """Of its epochs that a candidate is trained on average."""
+    if not isinstance(accuracy, StagedAccuracyModel) or accuracy.eta is None:
         return 1.0
-    share, going_on, before = 0.0, 1.0, 0.0
-    for rung in accuracy.rungs:
-        fraction = rung / accuracy.epochs
-        share += going_on * (fraction - before)
-        going_on, before = going_on / accuracy.eta, fraction
-    return share + going_on * (1.0 - before)
+    return mean_epochs(accuracy.epochs, accuracy.rungs, accuracy.eta) / accuracy.epochs
 
 
 def _finals_seconds(problem: Problem, specs: Sequence[NetworkSpec]) -> float:

@@ -98,7 +98,7 @@ class Finals:
 
     def _train(self, spec: NetworkSpec, number: int) -> dict[str, Any]:
         from mnas.threads import torch_threads
-        from mnas.trainer import State, fit, load_checkpoint, make_task, new_state, preset, save_checkpoint
+        from mnas.trainer import begin, fit, make_task, preset, save_checkpoint
         from mnas.trainer.described import how_trained, weights_metadata
         from mnas.training import batch_size_of, peak_rate, standard_error
         from mnas.weights import save_weights
@@ -121,16 +121,10 @@ class Finals:
         checkpoint = weights.with_name("checkpoint.safetensors")
         make_folder(weights.parent)
 
-        def begin() -> State:
-            state = new_state(task)
-            if checkpoint.is_file():
-                load_checkpoint(checkpoint, state)
-            return state
-
         with torch_threads(config.train_threads):
             state = fit(
                 task,
-                begin,
+                lambda: begin(task, checkpoint),
                 save=lambda state: save_checkpoint(checkpoint, state),
                 listener=self.reporter,
             )

@@ -16,6 +16,7 @@ from mnas.protocols import (
     LatencyEstimate,
     Observation,
     StagedAccuracyModel,
+    is_expensive,
 )
 from mnas.search.history import Batch, History, Trial, apply_result
 from mnas.search.reporting import Reporter
@@ -71,11 +72,17 @@ class Loop:
     history: History
     reporter: Reporter
     proposals: int = 1
-    _known: dict[int, dict[str, float]] = field(default_factory=dict)  # costs of the batch under way
+    _specs: dict[int, NetworkSpec] = field(default_factory=dict)  # the batch under way, and its costs
+    _known: dict[int, dict[str, float]] = field(default_factory=dict)
 
     @property
     def _expensive(self) -> bool:
-        return bool(getattr(self.accuracy, "expensive", False))
+        return is_expensive(self.accuracy)
+
+    @property
+    def _screens(self) -> bool:
+        """Whether networks are refused by their cost before they are evaluated."""
+        return self._expensive and self.proposals > 1
 
     def replay(self) -> None:
         """Asks and tells the controller again, with the stored rewards; nothing is evaluated."""
@@ -94,12 +101,13 @@ class Loop:
     def typical(self, count: int, rng: random.Random) -> list[NetworkSpec]:
         """Random members such as this search evaluates; those nearest to the target where none is within."""
         trials = [Trial(-n, self.space.sample(rng).key) for n in range(1, count * self.proposals + 1)]
-        refusals = self._not_worth_it(trials) if self.proposals > 1 else {}
-        kept = [trial for trial in trials if trial.number not in refusals][:count]
-        nearest = self._nearest(refusals, count - len(kept))
-        kept += [trial for trial in trials if trial.number in nearest]
-        self._known.clear()
-        return [self._spec(trial) for trial in kept]
+        self._decode(trials)
+        refusals = self._not_worth_it(trials) if self._screens else {}
+        kept = [trial.number for trial in trials if trial.number not in refusals][:count]
+        kept += sorted(self._nearest(refusals, count - len(kept)), reverse=True)
+        specs = [self._specs[number] for number in kept]
+        self._forget()
+        return specs
 
     def run(self) -> None:
         """Goes on until the budget ends or the space is exhausted."""
@@ -158,13 +166,14 @@ class Loop:
         first = sum(len(batch.trials) for batch in self.history.batches)
         batch = Batch([], [])
         refusals: dict[int, str] = {}
-        limit = self.proposals * count if self._expensive else count
+        limit = self.proposals * count if self._screens else count
         while (left := count - len(batch.trials) + len(refusals)) > 0 and len(batch.trials) < limit:
             asked = self.controller.ask(left)
             trials = [Trial(first + len(batch.trials) + i, a.key) for i, a in enumerate(asked)]
             batch.requested.append(left)
             batch.trials += trials
-            if self.proposals > 1 and self._expensive:
+            self._decode(trials)
+            if self._screens:
                 refusals |= self._not_worth_it(trials)
             if len(asked) < left:
                 break
@@ -209,6 +218,7 @@ class Loop:
     def _evaluate(self, batch: Batch, started: float) -> None:
         """Costs the whole batch, then accuracy: all at once, or one by one where each is expensive."""
         waiting = [trial for trial in batch.trials if trial.status == "waiting"]
+        self._decode([trial for trial in waiting if trial.number not in self._specs])
         self._cost([trial for trial in waiting if trial.number not in self._known])
         for trial in waiting:
             refusal = self.limits.refusal(self._known[trial.number])
@@ -224,14 +234,18 @@ class Loop:
                 self._show(self.history.spent(expensive=True) - self.history.counts()["waiting"])
         else:
             self._score(feasible)
-        self._known.clear()
+        self._forget()
 
-    def _spec(self, trial: Trial) -> NetworkSpec:
-        return self.space.decode(self.space.from_key(trial.key))
+    def _decode(self, trials: list[Trial]) -> None:
+        self._specs |= {trial.number: self.space.decode(self.space.from_key(trial.key)) for trial in trials}
+
+    def _forget(self) -> None:
+        self._specs.clear()
+        self._known.clear()
 
     def _cost(self, trials: list[Trial]) -> None:
         """Finds out the costs of trials; latency of those within the limits alone."""
-        specs = {trial.number: self._spec(trial) for trial in trials}
+        specs = {trial.number: self._specs[trial.number] for trial in trials}
         for number, spec in specs.items():
             cost = network_cost(spec)
             self._known[number] = {"params": cost.params, "madds": cost.madds}
@@ -273,7 +287,7 @@ class Loop:
         """What the accuracy model says; a single trial may be stopped early by successive halving."""
         model = self.accuracy
         if not (isinstance(model, StagedAccuracyModel) and model.rungs and model.eta):
-            return model.evaluate([self._spec(trial) for trial in trials], seed=seed)
+            return model.evaluate([self._specs[trial.number] for trial in trials], seed=seed)
         eta, (trial,) = model.eta, trials
         cost = self._known[trial.number][self._cost_name]
 
@@ -284,7 +298,7 @@ class Loop:
             self.history.rungs.record(payload)
             return self.history.rungs.goes_on(epoch, trial.number, eta)
 
-        return [model.evaluate_staged(self._spec(trial), seed=seed, go_on=go_on)]
+        return [model.evaluate_staged(self._specs[trial.number], seed=seed, go_on=go_on)]
 
     def _record(
         self,

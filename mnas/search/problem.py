@@ -8,7 +8,7 @@ from mnas.config import DEFAULT_RESOLUTION, PROXY, SearchConfig
 from mnas.errors import InputError, MnasError, SearchError
 from mnas.latency.conditions import Conditions
 from mnas.objective import Reward
-from mnas.protocols import AccuracyModel, Controller, LatencyModel
+from mnas.protocols import AccuracyModel, Controller, LatencyModel, is_expensive
 from mnas.registry import BUILTIN, Kind, is_reference, make
 from mnas.search.loop import Limits, check_accuracies
 from mnas.search_space import SearchSpace
@@ -172,7 +172,7 @@ def _limits(config: SearchConfig) -> Limits:
 
 def _preflight(problem: Problem) -> None:
     """Asks a cheap accuracy model about one network, so that a space it does not cover is refused now."""
-    if getattr(problem.accuracy, "expensive", False):
+    if is_expensive(problem.accuracy):
         return
     space, name = problem.space, problem.accuracy_name
     spec = space.decode(space.architecture([0] * len(space.choices)))

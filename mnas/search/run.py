@@ -12,6 +12,7 @@ from mnas.env import environment
 from mnas.errors import InputError, MnasError, RunDirectoryError
 from mnas.files import write_json
 from mnas.objective import Reward
+from mnas.protocols import is_expensive
 from mnas.registry import is_reference
 from mnas.rundir import RunDirectory
 from mnas.search.baseline import write_baseline
@@ -150,7 +151,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
             proposals=_proposals(problem.config),
         )
         loop.replay()
-        if getattr(problem.accuracy, "expensive", False):
+        if is_expensive(problem.accuracy):
             rng = random.Random(derive_seed(problem.config.seed, "estimate"))
             say_estimate(problem, loop.typical(SAMPLE, rng), history, reporter)
         reporter.stage(f"searching {problem.space.name} with {problem.config.controller}")
@@ -189,8 +190,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
 
 def _tried(problem: Problem, history: History) -> int:
     """Trials that have ended, those not counted that were refused before anything was spent on them."""
-    expensive = bool(getattr(problem.accuracy, "expensive", False))
-    return history.spent(expensive=expensive) - history.counts()["waiting"]
+    return history.spent(expensive=is_expensive(problem.accuracy)) - history.counts()["waiting"]
 
 
 def _proposals(config: SearchConfig) -> int:

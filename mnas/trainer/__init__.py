@@ -1,6 +1,6 @@
 """Full training: published recipes, exact resume, atomic checkpoints. `mnas.training` is the short proxy training."""
 
-from mnas.trainer.checkpoint import load_checkpoint, save_checkpoint
+from mnas.trainer.checkpoint import begin, load_checkpoint, save_checkpoint
 from mnas.trainer.initial import initial_weights, starting_weights, timm_weights
 from mnas.trainer.loop import fit
 from mnas.trainer.presets import PRESETS, preset
@@ -12,6 +12,7 @@ __all__ = [
     "Recipe",
     "State",
     "Task",
+    "begin",
     "fit",
     "initial_weights",
     "load_checkpoint",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mnas.errors import InputError, RunDirectoryError
-from mnas.trainer.state import Progress, State
+from mnas.trainer.state import Progress, State, Task, new_state
 from mnas.weights import load_metadata, load_weights, save_weights
 
 FORMAT = "mnas.checkpoint/1"
@@ -57,6 +57,14 @@ def load_checkpoint(path: Path, state: State) -> None:
     except (KeyError, ValueError, RuntimeError) as error:  # InputError is a ValueError
         raise RunDirectoryError(f"{path} does not fit this training: {error}") from error
     state.best = {name: tensor.clone() for name, tensor in _of("best", tensors).items()}
+
+
+def begin(task: Task, path: Path | None, initial: dict[str, Tensor] | None = None) -> State:
+    """The checkpoint's state where there is one, else a new one with the `initial` weights; raises as loading does."""
+    state = new_state(task, initial)
+    if path is not None and path.is_file():
+        load_checkpoint(path, state)
+    return state
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@ exactly as if it had not been.
 """
 
 import contextlib
-import gc
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from mnas.trainer.autocast import GAIN, time_autocast
 from mnas.trainer.parallel import Group
 from mnas.trainer.state import State, Task
 from mnas.trainer.step import batches_of, enter_stage, own_parts, train_step
-from mnas.training import TrainingError, evaluate, out_of_memory, repeatable
+from mnas.training import TrainingError, evaluate, free_memory, out_of_memory, repeatable
 
 CHECKPOINT_S = 300.0  # between checkpoints inside an epoch (chosen here: the most that a kill can cost)
 
@@ -82,9 +81,7 @@ def fit(
                 ) from error
             accumulate = 2 * state.progress.accumulate
         del state  # before it is made again
-        gc.collect()  # module and optimizer may hold each other
-        if task.device.startswith("cuda"):
-            torch.cuda.empty_cache()
+        free_memory(task.device)
         state = start()
         state.progress.accumulate = accumulate
         listener.warn(
