@@ -16,12 +16,13 @@ import torch
 from commands import Said, environment
 from PIL import Image
 
-from mnas import env, training
+from mnas import env
 from mnas.data import ImageData, Split, load_data, photos
 from mnas.data.feed import Feed, resident_feed
 from mnas.data.stream import StreamedSplit
 from mnas.errors import InputError, SearchError
 from mnas.files import write_json
+from mnas.inputs import input_transform
 from mnas.search.reporting import Quiet
 from mnas.search_space import NetworkSpec, StageSpec
 from mnas.trainer import (
@@ -34,7 +35,7 @@ from mnas.trainer import (
     save_checkpoint,
 )
 from mnas.trainer.plan import Plan
-from mnas.training import evaluate, input_transform
+from mnas.training import evaluate
 from mnas.training_run import start_training
 
 TINY = NetworkSpec(8, (StageSpec("mbconv", 3, 2, 16, 2, 4, 0.25), StageSpec("sepconv", 3, 2, 16)), 32, 32, 2)
@@ -262,15 +263,15 @@ def test_mean_and_std_of_streamed_images_are_of_a_sample(
     inside, streamed = both
     everything = input_transform(TINY, inside)
     assert input_transform(TINY, streamed) == everything
-    monkeypatch.setattr(training, "STATISTICS_IMAGES", 5)
-    training._channel_statistics.cache_clear()
+    monkeypatch.setattr(inputs, "STATISTICS_IMAGES", 5)
+    inputs._channel_statistics.cache_clear()
     sampled = input_transform(TINY, streamed)
     assert input_transform(TINY, streamed) == sampled
     assert sampled != everything
     # noise: 5 images of 1,024 pixels have a mean within five standard errors of that of all
     np.testing.assert_allclose(sampled.mean, everything.mean, atol=5 * max(everything.std) / 5120**0.5)
     assert input_transform(TINY, inside) == everything
-    training._channel_statistics.cache_clear()
+    inputs._channel_statistics.cache_clear()
 
 
 def test_memory_is_the_least_limit_around_the_process(

@@ -218,7 +218,7 @@ def test_the_deployed_network_is_as_accurate_as_the_search_said(
 def test_images_are_prepared_as_in_training(channels: int, size: tuple[int, int], tmp_path: Path) -> None:
     import torch
 
-    from mnas.training import InputTransform
+    from mnas.inputs import InputTransform
 
     pixels = np.random.default_rng(0).integers(0, 256, (channels, *size), dtype=np.uint8)
     Image.fromarray(pixels.transpose(1, 2, 0).squeeze()).save(tmp_path / "image.png")

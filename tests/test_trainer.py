@@ -12,6 +12,7 @@ from torch import nn
 
 from mnas.data import ImageData, Split, load_data
 from mnas.errors import InputError, RunDirectoryError
+from mnas.inputs import input_transform
 from mnas.search.reporting import Quiet
 from mnas.search_space import NetworkSpec, StageSpec
 from mnas.trainer import (
@@ -31,7 +32,7 @@ from mnas.trainer.optim import Ema, RMSPropTF, make_optimizer
 from mnas.trainer.parallel import Group
 from mnas.trainer.state import Progress
 from mnas.trainer.step import train_step
-from mnas.training import TrainingError, evaluate, input_transform
+from mnas.training import TrainingError, evaluate
 
 TINY = NetworkSpec(8, (StageSpec("mbconv", 3, 2, 16, 2, 4, 0.25), StageSpec("sepconv", 3, 2, 16)), 32, 8, 10)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mnas.data import ImageData, Split, load_data
+from mnas.inputs import input_transform
 from mnas.search_space import NetworkSpec, StageSpec
 from mnas.trainer import preset
 from mnas.trainer.augment import (
@@ -18,7 +19,6 @@ from mnas.trainer.augment import (
     resized_crop,
 )
 from mnas.trainer.policies import AUTO_CHOICES, RAND_OPERATIONS, Policy, autoaugment, randaugment
-from mnas.training import input_transform
 
 TINY = NetworkSpec(8, (StageSpec("mbconv", 3, 2, 16, 2, 4, 0.25), StageSpec("sepconv", 3, 2, 16)), 32, 8, 10)
 

@@ -22,12 +22,13 @@ from mnas.cli import app
 from mnas.data import load_data
 from mnas.errors import InputError, MnasError, RunDirectoryError
 from mnas.files import read_json, write_json
+from mnas.inputs import InputTransform
 from mnas.model import build_module
 from mnas.search.reporting import Quiet
 from mnas.search_space import NetworkSpec, StageSpec
 from mnas.trainer import initial_weights, preset, timm_weights
 from mnas.trainer.plan import Plan
-from mnas.training import InputTransform, evaluate
+from mnas.training import evaluate
 from mnas.training_run import resume_training, start_training
 from mnas.weights import load_metadata, load_weights, save_weights
 from mnas.zoo import published

@@ -13,9 +13,10 @@ from mnas import training
 from mnas.config import DEFAULT_EPOCHS
 from mnas.data import ImageData, Split, load_data
 from mnas.errors import InputError, RunDirectoryError
+from mnas.inputs import input_transform
 from mnas.model import build_module
 from mnas.search_space import NetworkSpec, StageSpec, extremes, mbconv_space, network_cost
-from mnas.training import TrainingError, evaluate, input_transform, standard_error, train
+from mnas.training import TrainingError, evaluate, standard_error, train
 from mnas.weights import load_metadata, load_weights, save_weights
 
 TINY = NetworkSpec(8, (StageSpec("mbconv", 3, 2, 16, 2, 4, 0.25), StageSpec("sepconv", 3, 2, 16)), 32, 8, 10)

@@ -30,9 +30,9 @@ from mnas.data import ImageData, load_data
 from mnas.data.folder import Folder
 from mnas.data.stream import StreamedSplit
 from mnas.env import usable_cores
+from mnas.inputs import input_transform
 from mnas.model import build_module
 from mnas.search_space import NetworkSpec, extremes, mbconv_space, network_cost
-from mnas.training import input_transform
 from mnas.zoo import published
 
 PHOTO, CLASSES, BATCH, STEP_SIZE, NOT_COUNTED, PASSES = (640, 480), 4, 128, 32, 2, 4

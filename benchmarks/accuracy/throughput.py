@@ -22,13 +22,13 @@ import torch.compiler.config
 from torch import nn
 
 from mnas.data import ImageData, Split
+from mnas.inputs import input_transform
 from mnas.model import build_module
 from mnas.search_space import NetworkSpec
 from mnas.search_space.scaling import scale
 from mnas.trainer import PRESETS
 from mnas.trainer.augment import Augmentation
 from mnas.trainer.optim import make_optimizer
-from mnas.training import input_transform
 from mnas.zoo import published
 
 BATCH, RESOLUTION, CLASSES = 128, 32, 10

@@ -59,9 +59,10 @@ def _test_accuracy(problem: Problem, spec: NetworkSpec, weights: dict[str, Any])
     """Accuracy on the test split and its standard error."""
     import torch
 
+    from mnas.inputs import input_transform
     from mnas.model import build_module
     from mnas.threads import torch_threads
-    from mnas.training import evaluate, input_transform, standard_error
+    from mnas.training import evaluate, standard_error
 
     config, data = problem.config, problem.data
     assert data is not None

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mnas.inputs import InputTransform
 from mnas.trainer.recipe import Recipe
 from mnas.trainer.schedule import ramped
-from mnas.training import InputTransform
 
 if TYPE_CHECKING:
     from mnas.trainer.policies import Policy

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from mnas.data import ImageData
 from mnas.errors import InputError
+from mnas.inputs import InputTransform, input_transform
 from mnas.model import build_module
 from mnas.search_space import NetworkSpec
 from mnas.seeds import derive_seed
 from mnas.trainer.optim import Ema, make_optimizer
 from mnas.trainer.recipe import Recipe
-from mnas.training import InputTransform, input_transform
 from mnas.training import start_branches_at_zero as start_branches_at_zero
 
 
