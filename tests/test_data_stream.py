@@ -16,7 +16,7 @@ import torch
 from commands import Said, environment
 from PIL import Image
 
-from mnas import env
+from mnas import env, inputs
 from mnas.data import ImageData, Split, load_data, photos
 from mnas.data.feed import Feed, resident_feed
 from mnas.data.stream import StreamedSplit
