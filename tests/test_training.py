@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mnas import training
+from mnas import inputs, training
 from mnas.config import DEFAULT_EPOCHS
 from mnas.data import ImageData, Split, load_data
 from mnas.errors import InputError, RunDirectoryError
@@ -187,8 +187,8 @@ def test_mean_and_std_are_of_all_pixels() -> None:
     """A quarter is 255, the rest 0: 1/4 and sqrt(1/4 x 3/4); more images than are counted at once."""
     pixels = np.zeros((400, 2, 2), np.uint8)
     pixels[:100] = 255
-    assert training._mean_and_std(pixels) == pytest.approx((0.25, 0.1875**0.5))
-    assert training._mean_and_std(pixels[100:]) == (0.0, 1 / 255)
+    assert inputs._mean_and_std(pixels) == pytest.approx((0.25, 0.1875**0.5))
+    assert inputs._mean_and_std(pixels[100:]) == (0.0, 1 / 255)
 
 
 def test_colour_images(few: ImageData) -> None:
