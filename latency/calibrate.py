@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 
 from mnas.errors import InputError, MeasurementError
 from mnas.latency.conditions import Conditions
-from mnas.latency.device import Device, this_device
+from mnas.latency.device import Device
+from mnas.latency.host import LOCAL, Host
 from mnas.latency.measure import measure_each
 from mnas.latency.measurement import Measurement
 from mnas.latency.networks import CalibrationNetwork, calibration_networks
@@ -18,7 +19,7 @@ from mnas.latency.session import Progress
 from mnas.search_space import NetworkSpec, SearchSpace, network_cost
 from mnas.zoo import published
 
-FORMAT = "mnas.calibration/2"
+FORMAT = "mnas.calibration/3"
 # Seconds for one network with its session and warm-up (chosen here: 60 of them in under a minute).
 BUDGET_S = 0.7
 _REFERENCE = "efficientnet_b0"
@@ -133,9 +134,10 @@ def calibrate(
     *,
     seed: int = 0,
     networks: Sequence[CalibrationNetwork] | None = None,
+    host: Host = LOCAL,
     on_progress: Progress | None = None,
 ) -> Calibration:
-    """Measures networks on this device and fits a predictor to them.
+    """Measures networks on a device and fits a predictor to them.
 
     Each is paired with EfficientNet-B0 in one process, warmed up lightly.
 
@@ -143,6 +145,7 @@ def calibrate(
         conditions: threads, batch, precision, provider.
         seed: of the networks, their order and the folds.
         networks: to measure; None is `calibration_networks(seed)`, which stand for every space.
+        host: where.
         on_progress: told what is being done.
 
     Raises:
@@ -158,6 +161,7 @@ def calibrate(
         processes=1,
         budget_s=BUDGET_S,
         seed=seed,
+        host=host,
         on_progress=on_progress,
     )
     steady = [network for network in networks if result[network.name].status != "noisy"]
@@ -167,11 +171,11 @@ def calibrate(
             "ratio to the reference. End other work on it and try again; `mnas doctor` measures the noise."
         )
     measured = [result[network.name].latency_ms for network in steady]
-    device = this_device()
+    device = host.device
     predictor, held_out = StructuralPredictor.fit(
         [network.spec for network in steady],
         measured,
-        device=f"{device.describe()}; {conditions.describe()}",
+        device=f"{device.describe()}; {conditions.describe(device)}",
         seed=seed,
     )
     predicted = {network.name: float(ms) for network, ms in zip(steady, held_out, strict=True)}

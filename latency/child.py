@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,17 +24,95 @@ GRACE_S = 5.0
 _EVENTS = ("start", "progress", "batch", "done", "error")
 _END = ""
 
+Event = dict[str, Any]
+OnEvent = Callable[[Event], None]
+
+
+class Child:
+    """A process that is written to and whose lines are read as they come; what it writes to stderr is kept.
+
+    It stands in a session of its own: Ctrl-C reaches this process alone, which ends the child's group.
+
+    Args:
+        command: program and arguments.
+        environment: of the process; None is this one's.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed by `end`
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError:
+            self._errors.close()
+            raise
+        assert self._process.stdout is not None
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=_read, args=(self._process.stdout, self._lines), daemon=True).start()
+
+    def send(self, data: bytes) -> None:
+        """Writes; where the process is gone, the end of its lines tells."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+
+    def close_input(self) -> None:
+        """No more is written."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+
+    def line(self, wait_s: float) -> str | None:
+        """The next line, None where they have ended.
+
+        Raises:
+            TimeoutError: none came within `wait_s`.
+        """
+        try:
+            return self._lines.get(timeout=wait_s) or None
+        except queue.Empty:
+            raise TimeoutError from None
+
+    def status(self) -> int | None:
+        """The exit status, as `subprocess` has it; None where it has not ended within `GRACE_S`."""
+        try:
+            return self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def last_words(self, limit: int = 500) -> str:
+        """The last lines that it wrote to stderr, at most `limit` characters; empty where there are none."""
+        size = os.fstat(self._errors.fileno()).st_size
+        data = os.pread(self._errors.fileno(), 4 * limit, max(0, size - 4 * limit))
+        return data.decode("utf-8", errors="replace").strip()[-limit:]
+
+    def end(self, wait_s: float = 0.0) -> None:
+        """Closes its input, lets it end by itself for `wait_s`, then ends it and its group."""
+        self.close_input()
+        try:
+            if wait_s:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(wait_s)
+        finally:
+            end_group(self._process)
+            self._errors.close()
+
 
 def run_worker(
     job: Mapping[str, Any],
     *,
-    on_event: Callable[[dict[str, Any]], None] | None = None,
+    on_event: OnEvent | None = None,
     worker: Path | None = None,
     silence_s: float = SILENCE_S,
-) -> list[dict[str, Any]]:
+) -> list[Event]:
     """Sends `job` to a fresh worker process and returns its events up to and with `done`.
-
-    The child stands in a session of its own: Ctrl-C reaches this process alone, which ends the child's group.
 
     Args:
         job: what `worker.py` describes.
@@ -45,15 +123,92 @@ def run_worker(
     Raises:
         MeasurementError: the worker reported an error, died, hung, or wrote something that is no event.
     """
-    command = [sys.executable, str(worker or WORKER)]
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
-        )
+    child = Child([sys.executable, str(worker or WORKER)])
+
+    def next_event() -> Event:
         try:
-            return _converse(process, job, on_event, silence_s, errors)
-        finally:
-            end_group(process)
+            line = child.line(silence_s)
+        except TimeoutError:
+            raise hung(silence_s, child.last_words()) from None
+        if line is None:
+            raise died(child.status(), child.last_words())
+        return parse_event(line)
+
+    try:
+        child.send(json.dumps(job).encode())
+        child.close_input()
+        return gather(next_event, on_event, child.last_words)
+    finally:
+        child.end()
+
+
+def gather(
+    next_event: Callable[[], Event], on_event: OnEvent | None, last_words: Callable[[], str]
+) -> list[Event]:
+    """A worker's events up to and with `done`.
+
+    Args:
+        next_event: waits for one.
+        on_event: called with each.
+        last_words: what the worker wrote to stderr.
+
+    Raises:
+        MeasurementError: the worker reported an error; also as `next_event`.
+    """
+    events: list[Event] = []
+    while True:
+        event = next_event()
+        events.append(event)
+        if on_event is not None:
+            on_event(event)
+        if event["event"] == "error":
+            raise MeasurementError(
+                f"the measuring process failed: {event.get('message')}{_said(last_words())}"
+            )
+        if event["event"] == "done":
+            return events
+
+
+def parse_event(line: str) -> Event:
+    """The event of a line.
+
+    Raises:
+        MeasurementError: it is none.
+    """
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict) or event.get("event") not in _EVENTS:
+        raise MeasurementError(
+            f"the measuring process wrote something that is no event: {line[:200]!r}. "
+            "Something in this Python environment prints to the worker's output."
+        )
+    return event
+
+
+def hung(silence_s: float, last_words: str) -> MeasurementError:
+    """The error of a worker that was silent for too long."""
+    return MeasurementError(
+        f"the measuring process was silent for {silence_s:.0f} s and was ended. The machine may be "
+        f"overloaded, or a network too slow to time.{_said(last_words)}"
+    )
+
+
+def died(status: int | None, last_words: str) -> MeasurementError:
+    """The error of a worker that ended before its result; `status` as `subprocess` has it, None while it lives."""
+    if status is None:
+        how = "closed its output without a result"
+    elif status >= 0:
+        how = f"ended with status {status} before its result"
+    else:
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = f"signal {-status}"
+        hint = ": out of memory, or ended by someone" if -status == signal.SIGKILL else ""
+        how = f"was ended by {name} before its result{hint}"
+    return MeasurementError(f"the measuring process {how}.{_said(last_words)}")
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
@@ -70,41 +225,6 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
 
 
-def _converse(
-    process: subprocess.Popen[bytes],
-    job: Mapping[str, Any],
-    on_event: Callable[[dict[str, Any]], None] | None,
-    silence_s: float,
-    errors: IO[bytes],
-) -> list[dict[str, Any]]:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
-    with contextlib.suppress(BrokenPipeError):  # it died at once: the missing `done` tells
-        process.stdin.write(json.dumps(job).encode())
-        process.stdin.close()
-    events: list[dict[str, Any]] = []
-    while True:
-        try:
-            line = lines.get(timeout=silence_s)
-        except queue.Empty:
-            raise MeasurementError(
-                f"the measuring process was silent for {silence_s:.0f} s and was ended. The machine may be "
-                f"overloaded, or a network too slow to time.{_tail(errors)}"
-            ) from None
-        if line == _END:
-            raise MeasurementError(f"the measuring process {_ending(process)}.{_tail(errors)}")
-        event = _parse(line)
-        events.append(event)
-        if on_event is not None:
-            on_event(event)
-        if event["event"] == "error":
-            raise MeasurementError(f"the measuring process failed: {event.get('message')}{_tail(errors)}")
-        if event["event"] == "done":
-            return events
-
-
 def _read(pipe: IO[bytes], lines: "queue.SimpleQueue[str]") -> None:
     """Puts each line into the queue, then the end mark."""
     with contextlib.suppress(ValueError, OSError):  # the pipe was closed under us: the caller has given up
@@ -113,41 +233,5 @@ def _read(pipe: IO[bytes], lines: "queue.SimpleQueue[str]") -> None:
     lines.put(_END)
 
 
-def _parse(line: str) -> dict[str, Any]:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        event = None
-    if not isinstance(event, dict) or event.get("event") not in _EVENTS:
-        raise MeasurementError(
-            f"the measuring process wrote something that is no event: {line[:200]!r}. "
-            "Something in this Python environment prints to the worker's output."
-        )
-    return event
-
-
-def _ending(process: subprocess.Popen[bytes]) -> str:
-    """How a process that closed its output ended, in words."""
-    try:
-        code = process.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        return "closed its output without a result"
-    if code >= 0:
-        return f"ended with status {code} before its result"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    hint = ": out of memory, or ended by someone" if -code == signal.SIGKILL else ""
-    return f"was ended by {name} before its result{hint}"
-
-
-def _tail(errors: IO[bytes], limit: int = 500) -> str:
-    """The last lines that the child wrote to stderr, at most `limit` characters; empty where there are none."""
-    size = os.fstat(errors.fileno()).st_size
-    text = (
-        os.pread(errors.fileno(), 4 * limit, max(0, size - 4 * limit))
-        .decode("utf-8", errors="replace")
-        .strip()
-    )
-    return f" Its last words: {text[-limit:]}" if text else ""
+def _said(last_words: str) -> str:
+    return f" Its last words: {last_words}" if last_words else ""

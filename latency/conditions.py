@@ -2,30 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
-from mnas.env import usable_cores
 from mnas.errors import InputError
+from mnas.latency.device import Device, this_device
 
 CPU = "CPUExecutionProvider"
-PRECISIONS = ("fp32",)
-
-
-def runtime_version() -> str:
-    """ONNX Runtime's version, without importing it where the package's metadata tells."""
-    try:
-        return version("onnxruntime")
-    except PackageNotFoundError:  # a build under another name, onnxruntime-gpu for example
-        import onnxruntime
-
-        return str(onnxruntime.__version__)
-
-
-def _providers() -> list[str]:
-    import onnxruntime
-
-    return list(onnxruntime.get_available_providers())
+PRECISIONS = ("fp32", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +16,12 @@ class Conditions:
     """Under which a network is timed; the default is MnasNet's convention.
 
     Args:
-        threads: inside an operator, 1 to the cores that this process may use; operators run one by one.
+        threads: inside an operator, at least 1; operators run one by one.
         batch: images per run, at least 1.
-        precision: of weights and activations, `fp32`.
-        provider: ONNX Runtime's execution provider, one that is installed.
+        precision: of weights and activations, `fp32` or `int8`.
+        provider: ONNX Runtime's execution provider.
+
+    What a device offers of these is another question: `host.check_conditions`.
 
     Raises:
         InputError: a value outside its domain; all problems are named.
@@ -49,15 +34,14 @@ class Conditions:
 
     def __post_init__(self) -> None:
         problems = []
-        cores = usable_cores()
-        if not _is_int(self.threads) or not 1 <= self.threads <= cores:
-            problems.append(f"threads must lie between 1 and the {cores} usable cores, got {self.threads!r}")
+        if not _is_int(self.threads) or self.threads < 1:
+            problems.append(f"threads must be a whole number of at least 1, got {self.threads!r}")
         if not _is_int(self.batch) or self.batch < 1:
             problems.append(f"batch must be a whole number of at least 1, got {self.batch!r}")
         if self.precision not in PRECISIONS:
             problems.append(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
-        if self.provider != CPU and self.provider not in (known := _providers()):
-            problems.append(f"provider must be one of {', '.join(known)}, got {self.provider!r}")
+        if not isinstance(self.provider, str) or not self.provider:
+            problems.append(f"provider must be the name of one, {CPU} for example, got {self.provider!r}")
         if problems:
             raise InputError(f"conditions of a latency: {'; '.join(problems)}.")
 
@@ -69,11 +53,18 @@ class Conditions:
         """
         return "core" if self.threads == 1 and self.provider == CPU else "wall"
 
-    def describe(self) -> str:
-        """`batch 1, fp32, 1 thread, ONNX Runtime 1.31.1 CPU`: what every figure shown names."""
+    def describe(self, device: Device | None = None) -> str:
+        """`batch 1, fp32, 1 thread, ONNX Runtime 1.31.1 CPU`: what every figure shown names.
+
+        Args:
+            device: whose ONNX Runtime it is; None is this one.
+        """
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        provider = self.provider.removesuffix("ExecutionProvider")
-        return f"batch {self.batch}, {self.precision}, {threads}, ONNX Runtime {runtime_version()} {provider}"
+        runtime = f"ONNX Runtime {(device or this_device()).onnxruntime}"
+        return (
+            f"batch {self.batch}, {self.precision}, {threads}, {runtime} "
+            f"{self.provider.removesuffix('ExecutionProvider')}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -84,7 +75,7 @@ class Conditions:
         """The inverse of `to_dict`.
 
         Raises:
-            InputError: an unknown field, or a value that this device does not offer.
+            InputError: an unknown field, or a value outside its domain.
         """
         unknown = sorted(set(data) - {item.name for item in fields(cls)})
         if unknown:

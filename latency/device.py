@@ -1,26 +1,19 @@
-"""The device that a latency holds for: what tells it from another, and its state at the moment."""
+"""The device that a latency holds for, and what tells it from another."""
 
 import hashlib
 import json
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Self
 
-from mnas.env import usable_cores
 from mnas.errors import InputError
-from mnas.latency.conditions import runtime_version
-
-_CPUINFO = Path("/proc/cpuinfo")
-_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+from mnas.latency.agent import describe_device
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What decides a network's latency here, apart from the conditions. Holds no host name and no address.
+    """What decides a network's latency, apart from the conditions. Holds no host name and no address.
 
     Args:
         cpu: the model as the system names it.
@@ -57,49 +50,22 @@ class Device:
         """The inverse of `to_dict`.
 
         Raises:
-            InputError: fields that are missing or unknown.
+            InputError: fields that are missing, unknown, or no plain text; cores that are no count.
         """
         names = {item.name for item in fields(cls)}
         if set(data) != names:
             raise InputError(
                 f"device: missing {sorted(names - set(data))}, unknown {sorted(set(data) - names)}."
             )
+        cores, texts = data["cores"], [data[name] for name in sorted(names - {"cores"})]
+        if not all(isinstance(text, str) and text.isprintable() for text in texts):
+            raise InputError(f"device: expected plain texts, got {texts!r}.")
+        if not isinstance(cores, int) or isinstance(cores, bool) or cores < 1:
+            raise InputError(f"device: cores must be a whole number of at least 1, got {cores!r}.")
         return cls(**data)
 
 
 @lru_cache(maxsize=1)
 def this_device() -> Device:
     """The record of this device; read once per process."""
-    cpu, flags = _cpu()
-    return Device(
-        cpu=cpu,
-        flags=flags,
-        cores=usable_cores(),
-        machine=platform.machine(),
-        system=f"{platform.system()} {platform.release()}",
-        onnxruntime=runtime_version(),
-    )
-
-
-def device_state() -> dict[str, Any]:
-    """What changes from minute to minute: `load` (one-minute average, None where unknown) and `governor`."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    try:
-        governor = _GOVERNOR.read_text().strip()
-    except OSError:
-        governor = None
-    return {"load": load, "governor": governor}
-
-
-def _cpu() -> tuple[str, str]:
-    """Model name and digest of the sorted flags, from /proc/cpuinfo where it is there."""
-    try:
-        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine(), ""
-    rows = [line.partition(":") for line in lines]
-    values = {key.strip().lower(): value.strip() for key, _, value in reversed(rows)}
-    parts = " ".join(values[key] for key in ("cpu implementer", "cpu part") if key in values)
-    name = values.get("model name") or values.get("hardware") or parts or platform.machine()
-    flags = values.get("flags") or values.get("features") or ""
-    return name, hashlib.sha256(" ".join(sorted(flags.split())).encode()).hexdigest()[:12] if flags else ""
+    return Device.from_dict(describe_device())

@@ -12,17 +12,20 @@ from typing import Any
 
 from mnas.errors import InputError
 from mnas.latency.conditions import Conditions
-from mnas.latency.device import this_device
+from mnas.latency.host import LOCAL, Host, check_conditions
 from mnas.latency.intervals import DRIFT_WARNS
-from mnas.latency.lock import device_lock
 from mnas.latency.measurement import RAW_DIFFERS, Measurement, MeasurementSet, judge, median_ms
-from mnas.latency.session import Progress, Session
+from mnas.latency.operators import median_operators
+from mnas.latency.session import Progress, Session, Timeable
 from mnas.search_space import NetworkSpec
 
 TRIES = 3
 # Seconds for a reference in one process, beside a second session of itself (chosen here: some forty rounds of 8 ms).
 REFERENCE_S = 1.3
 # Rounds: ten are the fewest whose bootstrap interval means something; with 400, noise of 10 % a run closes to 1 %.
+# Three sessions of the reference are open at once: where the memory of a session lies moves its latency by about 1 %
+# for as long as it lives, and the reference's share of that is in the ratio of every network beside it. With one the
+# ratios in a process moved together by 2.5 % (standard deviation, 14 groups of ten), with three by 1.7 % (12 of 12).
 PROTOCOL: dict[str, Any] = {
     "min_rounds": 10,
     "max_rounds": 400,
@@ -31,16 +34,17 @@ PROTOCOL: dict[str, Any] = {
     "warm_s": 0.3,
     "settle": True,
     "warm_cap_s": 5.0,
+    "references": 3,
 }
 # Where the process is warm already, by its reference: a few runs settle what is a network's own (its memory and packed
 # weights). Chosen here: the full warm-up of a dozen networks takes longer than timing them.
-LIGHT: dict[str, Any] = {**PROTOCOL, "warm_runs": 3, "warm_s": 0.03, "settle": False}
+LIGHT: dict[str, Any] = {**PROTOCOL, "warm_runs": 3, "warm_s": 0.03, "settle": False, "references": 1}
 # Several at once in fresh processes, which differ by more than rounds in one do: more processes, fewer rounds.
-TOGETHER: dict[str, Any] = {**LIGHT, "min_rounds": 6}
+TOGETHER: dict[str, Any] = {**LIGHT, "min_rounds": 6, "references": 3}
 
 
 def measure(
-    networks: Mapping[str, NetworkSpec],
+    networks: Mapping[str, Timeable],
     *,
     reference: NetworkSpec,
     conditions: Conditions,
@@ -50,6 +54,8 @@ def measure(
     seed: int,
     pin: bool = True,
     protocol: Mapping[str, Any] = PROTOCOL,
+    profile_runs: int = 0,
+    host: Host = LOCAL,
     on_progress: Progress | None = None,
 ) -> MeasurementSet:
     """Times all networks together: interleaved with each other and the reference in each of the processes.
@@ -69,13 +75,16 @@ def measure(
         seed: of order, inputs and bootstrap.
         pin: whether each process keeps to the cores that it finds least busy, where the system allows that.
         protocol: rounds, precision and warm-up; `PROTOCOL`, or a lighter one for networks that share a process.
+        profile_runs: of each network in each process, after it was timed, for the times of its operators.
+        host: where.
         on_progress: called with networks x processes done, their total, and what is being done.
 
     Raises:
-        InputError: no networks, or a number outside its domain.
-        MeasurementError: a worker failed, or another measurement holds the device.
+        InputError: no networks, a number outside its domain, or conditions that the host does not offer.
+        MeasurementError: a worker failed, another measurement holds the device, or it cannot be reached.
     """
     _check(networks, processes, reference_ms, budget_s)
+    check_conditions(conditions, host)
     each_s = budget_s / processes / (len(networks) + 1)
     session = Session(
         networks,
@@ -85,13 +94,15 @@ def measure(
         budget_s=each_s,
         seed=seed,
         pin=pin,
+        profile_runs=profile_runs,
+        host=host,
         on_progress=on_progress,
     )
     return _run(session, [list(networks)], processes, reference_ms)
 
 
 def measure_each(
-    networks: Mapping[str, NetworkSpec],
+    networks: Mapping[str, Timeable],
     *,
     reference: NetworkSpec,
     conditions: Conditions,
@@ -100,6 +111,7 @@ def measure_each(
     budget_s: float = 0.8,
     seed: int,
     pin: bool = True,
+    host: Host = LOCAL,
     on_progress: Progress | None = None,
 ) -> MeasurementSet:
     """Times each network on its own with the reference, many in one process, warmed up lightly.
@@ -108,10 +120,11 @@ def measure_each(
     `budget_s` is for one network in one process, its session and warm-up included.
 
     Raises:
-        InputError: no networks, or a number outside its domain.
-        MeasurementError: a worker failed, or another measurement holds the device.
+        InputError: no networks, a number outside its domain, or conditions that the host does not offer.
+        MeasurementError: a worker failed, another measurement holds the device, or it cannot be reached.
     """
     _check(networks, processes, reference_ms, budget_s)
+    check_conditions(conditions, host)
     session = Session(
         networks,
         reference,
@@ -120,6 +133,7 @@ def measure_each(
         budget_s=budget_s / 2,
         seed=seed,
         pin=pin,
+        host=host,
         on_progress=on_progress,
     )
     return _run(session, [[name] for name in networks], processes, reference_ms)
@@ -131,6 +145,7 @@ def reference_ms_of(
     conditions: Conditions,
     processes: int = 3,
     seed: int,
+    host: Host = LOCAL,
     on_progress: Progress | None = None,
 ) -> float:
     """The reference's milliseconds by the clock that decides: median over fresh processes of the median.
@@ -138,8 +153,8 @@ def reference_ms_of(
     It runs beside a second session of itself, as candidates run beside it.
 
     Raises:
-        InputError: fewer than one process.
-        MeasurementError: a worker failed, or another measurement holds the device.
+        InputError: fewer than one process, or conditions that the host does not offer.
+        MeasurementError: as `measure`.
     """
     result = measure(
         {"reference": reference},
@@ -149,6 +164,7 @@ def reference_ms_of(
         budget_s=REFERENCE_S * max(1, processes),
         seed=seed,
         protocol=LIGHT,
+        host=host,
         on_progress=on_progress,
     )
     return result.reference_ms
@@ -159,13 +175,13 @@ def _run(
 ) -> MeasurementSet:
     """Up to three tries under the device's lock, each for what is missing after the one before."""
     start = time.perf_counter()
-    with device_lock(on_wait=session.say):
+    with session.host.open(session.say) as place:
         for _ in range(TRIES):
             missing = {name: session.missing(name, processes) for name in session.networks}
             pending = [wanted for group in groups if (wanted := [name for name in group if missing[name]])]
             if not pending:
                 break
-            session.run(pending, max(missing.values()))
+            session.run(pending, max(missing.values()), place)
     return _result(session, processes, reference_ms, time.perf_counter() - start)
 
 
@@ -174,9 +190,10 @@ def _result(session: Session, processes: int, reference_ms: float | None, second
     raw_ms = median(median_ms(samples, "reference_wall_ms") for samples in session.samples.values())
     scale = own_ms if reference_ms is None else reference_ms
     measurements = tuple(_measurement(session, name, processes, scale) for name in session.networks)
+    assert isinstance(session.reference, NetworkSpec)
     return MeasurementSet(
         conditions=session.conditions,
-        device=this_device(),
+        device=session.host.device,
         reference=session.reference,
         reference_ms=scale,
         reference_given=reference_ms is not None,
@@ -205,6 +222,7 @@ def _measurement(session: Session, name: str, processes: int, scale: float) -> M
         model_sha256=file.sha256,
         input_shape=file.input_shape,
         samples=samples,
+        operators=median_operators(session.profiles[name]),
     )
 
 
@@ -234,7 +252,7 @@ def _warnings(measurements: Sequence[Measurement], stretch: float) -> Iterator[s
 
 
 def _check(
-    networks: Mapping[str, NetworkSpec], processes: int, reference_ms: float | None, budget_s: float
+    networks: Mapping[str, Timeable], processes: int, reference_ms: float | None, budget_s: float
 ) -> None:
     problems = []
     if not networks:

@@ -10,11 +10,12 @@ from mnas.errors import InputError, UnknownNameError
 from mnas.latency.conditions import Conditions
 from mnas.latency.device import Device
 from mnas.latency.intervals import DRIFT_REJECTS, WIDEST, Interval, drifts, over_processes, paired_ratio
+from mnas.latency.operators import Operator
 from mnas.latency.worker import bootstrap_median
 from mnas.search_space import NetworkSpec
 
 MeasurementStatus = Literal["ok", "unresolved", "noisy"]
-FORMAT = "mnas.measurements/1"
+FORMAT = "mnas.measurements/2"
 # Difference between the paired and the plain milliseconds from which a summary mentions it.
 RAW_DIFFERS = 0.10
 
@@ -59,6 +60,8 @@ class Measurement:
         model_sha256: of the ONNX file that was timed.
         input_shape: (batch, channels, height, width).
         samples: by process, the rejected ones too.
+        operators: of its graph as ONNX Runtime optimised it, in order, times by the median over processes; none unless
+            they were asked for.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Measurement:
     model_sha256: str
     input_shape: tuple[int, ...]
     samples: tuple[ProcessSamples, ...]
+    operators: tuple[Operator, ...] = ()
 
     @property
     def raw_differs(self) -> bool:
@@ -215,7 +219,8 @@ def _lists(data: dict[str, Any]) -> dict[str, Any]:
         {name: list(value) if isinstance(value, tuple) else value for name, value in item.items()}
         for item in data["samples"]
     ]
-    return {**data, "input_shape": list(data["input_shape"]), "samples": samples}
+    operators = [{**item, "output_shape": list(item["output_shape"])} for item in data["operators"]]
+    return {**data, "input_shape": list(data["input_shape"]), "samples": samples, "operators": operators}
 
 
 def _measurement(data: Mapping[str, Any]) -> Measurement:
@@ -224,5 +229,11 @@ def _measurement(data: Mapping[str, Any]) -> Measurement:
     def tuples(item: Mapping[str, Any]) -> dict[str, Any]:
         return {name: tuple(value) if isinstance(value, list) else value for name, value in item.items()}
 
-    samples = tuple(ProcessSamples(**tuples(item)) for item in data["samples"])
-    return Measurement(**{**data, "input_shape": tuple(data["input_shape"]), "samples": samples})
+    return Measurement(
+        **{
+            **data,
+            "input_shape": tuple(data["input_shape"]),
+            "samples": tuple(ProcessSamples(**tuples(item)) for item in data["samples"]),
+            "operators": tuple(Operator(**tuples(item)) for item in data["operators"]),
+        }
+    )

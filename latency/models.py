@@ -1,9 +1,9 @@
-"""A latency model that measures: every candidate is timed on this device, once."""
+"""A latency model that measures: every candidate is timed on a device, once."""
 
 from collections.abc import Sequence
 
 from mnas.latency.conditions import Conditions
-from mnas.latency.device import this_device
+from mnas.latency.host import LOCAL, Host
 from mnas.latency.measure import measure_each, reference_ms_of
 from mnas.latency.measurement import Measurement
 from mnas.latency.session import Progress
@@ -22,6 +22,7 @@ class MeasuringLatencyModel:
             so that milliseconds mean the same in every call.
         processes: fresh ones for each call.
         seed: of order, inputs and bootstrap.
+        host: where.
         on_progress: told what is being done.
     """
 
@@ -33,10 +34,11 @@ class MeasuringLatencyModel:
         reference_ms: float | None = None,
         processes: int = 3,
         seed: int,
+        host: Host = LOCAL,
         on_progress: Progress | None = None,
     ) -> None:
         self.reference, self.conditions, self.reference_ms = reference, conditions, reference_ms
-        self._processes, self._seed, self._on_progress = processes, seed, on_progress
+        self._processes, self._seed, self._host, self._on_progress = processes, seed, host, on_progress
         self._known: dict[NetworkSpec, LatencyEstimate] = {}
         self._calls = 0
 
@@ -52,7 +54,11 @@ class MeasuringLatencyModel:
         if new:
             if self.reference_ms is None:
                 self.reference_ms = reference_ms_of(
-                    self.reference, conditions=self.conditions, processes=self._processes, seed=self._seed
+                    self.reference,
+                    conditions=self.conditions,
+                    processes=self._processes,
+                    seed=self._seed,
+                    host=self._host,
                 )
             self._calls += 1
             result = measure_each(
@@ -62,6 +68,7 @@ class MeasuringLatencyModel:
                 processes=self._processes,
                 reference_ms=self.reference_ms,
                 seed=derive_seed(self._seed, "measure", self._calls),
+                host=self._host,
                 on_progress=self._on_progress,
             )
             for spec, measurement in zip(new, result.measurements, strict=True):
@@ -69,12 +76,13 @@ class MeasuringLatencyModel:
         return [self._known[spec] for spec in specs]
 
     def _estimate(self, measurement: Measurement) -> LatencyEstimate:
+        device = self._host.device
         status = "" if measurement.status == "ok" else f" ({measurement.status})"
         return LatencyEstimate(
             ms=measurement.latency_ms,
             low_ms=measurement.low_ms,
             high_ms=measurement.high_ms,
             source=f"measured{status}",
-            device=f"{this_device().describe()}; {self.conditions.describe()}",
+            device=f"{device.describe()}; {self.conditions.describe(device)}",
             raw_ms=measurement.raw_ms,
         )

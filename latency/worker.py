@@ -1,6 +1,6 @@
 """The process that times networks: one self-contained script, so that it can be copied to another device.
 
-Needs Python, numpy and onnxruntime, nothing of mnas. Started as `[python, worker.py]`; reads one JSON job
+Needs Python 3.9 or later, numpy and onnxruntime, nothing of mnas. Started as `[python, worker.py]`; reads one JSON job
 from stdin, writes one JSON object a line to stdout, and everything else (also what native code prints) to
 stderr. It stops by itself when its parent is gone.
 
@@ -14,17 +14,21 @@ The first runs after another model's are not counted: they find their weights ou
 network 20 % and a large one, which never had them there, nothing. Counted, they made EfficientNet-B0 slower beside a
 network of eight times its size, and that network 8 % faster by its ratio to B0 than by any clock.
 
-Job: `reference` (model path), `batches` (list of lists of model paths; each batch is timed interleaved with
-the reference), `threads`, `pin`, `provider`, `clock` ("core" or "wall"), `seed`, `min_rounds`, `max_rounds`,
-`budget_s` (per batch, loading and warm-up included; `min_rounds` are always done), `precision`, and how to warm
-up: `warm_runs`, `warm_s`, `settle`, `warm_cap_s`. The full warm-up (10 runs, 0.3 s, settled) is the protocol's;
-settling may take half the batch's budget. Calibration asks for a light one (few runs, `settle` false), which is
-enough once the process, its allocator and the core's clock are warm: the reference, which is opened first, gets
-the full one in either case.
+Job: `reference` (model path), `references` (how many sessions of it are open at once; a round's reference is their
+mean), `batches` (list of lists of model paths; each batch is timed interleaved with the reference), `names` (of models,
+by path, for messages), `threads`, `pin`, `provider`, `clock` ("core" or "wall"), `seed`, `min_rounds`, `max_rounds`,
+`profile_runs` (of each model, after it was timed; 0 for none), `budget_s` (per batch, loading and warm-up included;
+`min_rounds` are always done), `precision`, and how to warm up: `warm_runs`, `warm_s`, `settle`, `warm_cap_s`. The full
+warm-up (10 runs, 0.3 s, settled) is the protocol's; settling may take half the batch's budget. Calibration asks for a
+light one (few runs, `settle` false), which is enough once the process, its allocator and the core's clock are warm: the
+first session of the reference, which is opened first, gets the full one in either case.
 
 Events: `start` (versions, cores, load), `progress`, `batch` (raw samples in ms by the deciding clock and by the
-wall's, providers, whether every interval closed), `done` (load), `error`.
+wall's, providers, whether every interval closed; with `profile_runs` the operators of each model), `done` (load),
+`error`.
 """
+
+from __future__ import annotations
 
 import gc
 import json
@@ -32,6 +36,7 @@ import math
 import os
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -53,6 +58,8 @@ RESAMPLES = 400
 WINDOW, SETTLED = 10, 0.05
 # Seconds for which each core is tried, and how many cores at most, before one is chosen (chosen here).
 PROBE_S, PROBE_CORES = 0.02, 16
+# Runs of a profile that are not counted (chosen here: its session is new, the process is warm).
+PROFILE_WARM = 2
 
 Samples = NDArray[np.float64]
 
@@ -99,27 +106,61 @@ def choose_cores(threads: int) -> list[int] | None:
     return chosen
 
 
+# What an input of each type is filled with: normal numbers, or zeros, which are valid as indices too.
+NUMBERS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+WHOLE = {f"tensor({kind})": kind for kind in ("int8", "uint8", "int16", "uint16", "int32", "int64", "bool")}
+
+
+def input_data(kind: str, shape: Sequence[Any], rng: np.random.Generator) -> NDArray[Any]:
+    """An array for an input of that ONNX type; sizes that the model leaves open are 1.
+
+    Raises:
+        ValueError: a type that is neither a number nor a truth value.
+    """
+    sizes = [size if isinstance(size, int) else 1 for size in shape]
+    if kind in NUMBERS:
+        return rng.standard_normal(sizes, dtype=np.float32).astype(NUMBERS[kind])
+    if kind in WHOLE:
+        return np.zeros(sizes, dtype=WHOLE[kind])
+    raise ValueError(f"an input of type {kind} cannot be filled with numbers")
+
+
+def open_session(path: str, job: dict[str, Any], profile_prefix: str = "") -> Any:
+    """A session of ONNX Runtime under the job's conditions.
+
+    Raises:
+        ValueError: ONNX Runtime refuses the model; its reason is in the message.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = job["threads"]
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if job["provider"] != "CPUExecutionProvider":
+        # Or nodes that the provider lacks would run on the CPU, and the figure would be called its own.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    if profile_prefix:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile_prefix
+    try:
+        return ort.InferenceSession(path, options, providers=[job["provider"]])
+    except Exception as error:
+        name = job["names"].get(path, path)
+        raise ValueError(f"ONNX Runtime {ort.__version__} cannot load {name}: {error}") from error
+
+
 class Model:
-    """An open session with its input; `sample()` is one timed figure, in ms per run, by both clocks."""
+    """An open session with its inputs; `sample()` is one timed figure, in ms per run, by both clocks."""
 
     def __init__(self, path: str, job: dict[str, Any]) -> None:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = job["threads"]
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if job["provider"] != "CPUExecutionProvider":
-            # Or nodes that the provider lacks would run on the CPU, and the figure would be called its own.
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        self.session = ort.InferenceSession(path, options, providers=[job["provider"]])
-        (graph_input,) = self.session.get_inputs()
-        shape = [size if isinstance(size, int) else 1 for size in graph_input.shape]
-        data = np.random.default_rng(job["seed"]).standard_normal(shape, dtype=np.float32)
-        self.feed = {graph_input.name: data}
+        self.path = path
+        self.session = open_session(path, job)
+        rng = np.random.default_rng(job["seed"])
+        self.feed = {i.name: input_data(i.type, i.shape, rng) for i in self.session.get_inputs()}
         self.by_core = job["clock"] == "core"
         self.typical_ms = 0.0
 
@@ -167,38 +208,69 @@ def common_loops(models: list[Model]) -> int:
 
 def time_batch(
     models: list[Model],
+    references: list[Model],
     job: dict[str, Any],
     start: float,
     rng: random.Random,
     alive: Callable[[str], None],
 ) -> tuple[Samples, bool]:
-    """Rounds of all models in random order; samples `(2, rounds, models)` in ms, and whether all closed.
+    """Rounds of all models in random order; samples `(2, rounds, models + 1)` in ms, and whether all closed.
 
-    Samples are those of the deciding clock, then those of the wall's. The last model is the reference. `start`
-    is when the batch's budget began, in seconds of `perf_counter`.
+    Samples are those of the deciding clock, then those of the wall's; the last column is the mean of the references.
+    `start` is when the batch's budget began, in seconds of `perf_counter`.
     """
-    loops = common_loops(models)
-    rows: list[list[tuple[float, float]]] = []
-    order, check, is_closed = list(range(len(models))), int(job["min_rounds"]), False
+    everyone = [*models, *references]
+    loops = common_loops(everyone)
+    rows: list[Samples] = []
+    order, check, is_closed = list(range(len(everyone))), int(job["min_rounds"]), False
     while len(rows) < job["max_rounds"] and not is_closed:
-        row = [(0.0, 0.0)] * len(models)
+        row = np.zeros((len(everyone), 2))
         rng.shuffle(order)
         for index in order:
-            models[index].settle()
-            row[index] = models[index].sample(loops)
-        rows.append(row)
+            everyone[index].settle()
+            row[index] = everyone[index].sample(loops)
+        reference = row[len(models) :].mean(axis=0, keepdims=True)
+        rows.append(np.concatenate([row[: len(models)], reference]))
         late = time.perf_counter() - start > job["budget_s"]
         if len(rows) >= job["min_rounds"] and (len(rows) >= check or late):
             samples = np.array(rows)[:, :, 0]
             is_closed = all(
                 closed(samples[:, index], samples[:, -1], job["precision"], job["seed"])
-                for index in range(len(models) - 1)
+                for index in range(len(models))
             )
             check = len(rows) + max(5, len(rows) // 5)
             if late:
                 break
         alive(f"round {len(rows)}")
     return np.moveaxis(np.array(rows), 2, 0), is_closed
+
+
+def profiled(model: Model, job: dict[str, Any]) -> list[list[Any]]:
+    """The operators that ran, in order: name, type, provider, median ms over the runs, shape of the first output.
+
+    A session of its own, since profiling slows it (by about a tenth); times are the profiler's, in whole microseconds.
+    """
+    with tempfile.TemporaryDirectory(prefix="mnas-profile-") as folder:
+        session = open_session(model.path, job, os.path.join(folder, "profile"))
+        for _ in range(PROFILE_WARM + int(job["profile_runs"])):
+            session.run(None, model.feed)
+        with open(session.end_profiling(), encoding="utf-8") as file:
+            events = json.load(file)
+    found: dict[str, list[Any]] = {}
+    times: dict[str, list[float]] = {}
+    for event in events:
+        name = event.get("name", "")
+        if event.get("cat") == "Node" and name.endswith("_kernel_time"):
+            arguments = event["args"]
+            node = name.removesuffix("_kernel_time")
+            shapes = [next(iter(shape.values())) for shape in arguments.get("output_type_shape", [])]
+            found.setdefault(
+                node, [node, arguments["op_name"], arguments.get("provider", ""), 0.0, *shapes[:1]]
+            )
+            times.setdefault(node, []).append(event["dur"] / 1000)
+    for node, row in found.items():
+        row[3] = float(np.median(times[node][PROFILE_WARM:]))
+    return list(found.values())
 
 
 def run_job(job: dict[str, Any], emit: Callable[..., None]) -> None:
@@ -230,18 +302,22 @@ def run_job(job: dict[str, Any], emit: Callable[..., None]) -> None:
         load=load()[0],
     )
     rng = random.Random(job["seed"])
-    reference = Model(job["reference"], job)
-    reference.warm_up(10, 0.3, cap_s, cap_s)
+    references = [Model(job["reference"], job) for _ in range(job["references"])]
+    references[0].warm_up(10, 0.3, cap_s, cap_s)
+    for reference in references[1:]:
+        reference.warm_up(job["warm_runs"], job["warm_s"], 0.0, cap_s)
     gc.freeze()
     gc.disable()
     for index, paths in enumerate(job["batches"]):
         start, models, warm_runs = time.perf_counter(), [], []
         for path in paths:
+            emit("progress", what=f"opening {job['names'].get(path, path)}")
             models.append(Model(path, job))
             settle_s = min(cap_s, job["budget_s"] / 2 / len(paths)) if job["settle"] else 0.0
             warm_runs.append(models[-1].warm_up(job["warm_runs"], job["warm_s"], settle_s, cap_s))
             emit("progress", what=f"warm {len(models)} of {len(paths)}")
-        samples, is_closed = time_batch([*models, reference], job, start, rng, alive)
+        samples, is_closed = time_batch(models, references, job, start, rng, alive)
+        profiles = [profiled(model, job) for model in models] if job["profile_runs"] else []
         decided, wall = np.round(samples, 6).transpose(0, 2, 1).tolist()
         emit(
             "batch",
@@ -252,8 +328,9 @@ def run_job(job: dict[str, Any], emit: Callable[..., None]) -> None:
             reference_wall_ms=wall[-1],
             closed=is_closed,
             warm_runs=warm_runs,
-            loops=common_loops([*models, reference]),
-            providers=(models[-1] if models else reference).session.get_providers(),
+            loops=common_loops([*models, *references]),
+            profiles=profiles,
+            providers=(models[-1] if models else references[0]).session.get_providers(),
         )
         del models
         gc.collect()
@@ -275,7 +352,8 @@ def main() -> int:
             raise ValueError(f"expected a job of format {FORMAT!r}, got {job.get('format')!r}")
         run_job(job, emit)
     except Exception as error:  # everything must reach the parent as one line
-        emit("error", message=f"{type(error).__name__}: {error}")
+        named = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        emit("error", message=named)
         return 1
     return 0
 

@@ -63,6 +63,7 @@ class SearchConfig(BaseModel):
     train_device: str | None = None
     train_threads: Positive | None = None
     latency: str = "calibrated"
+    device: str = "local"
     recalibrate: bool = False
     accuracy: str | None = None
     threads: Positive = 1
@@ -96,6 +97,10 @@ class SearchConfig(BaseModel):
         for kind, name in kinds:
             if name is not None:
                 check_name(kind, name)
+        if self.device != "local" and self.latency not in BUILTIN["latency"]:
+            raise ValueError(
+                f"--device is where networks are measured; with --latency {self.latency} none is: leave one out"
+            )
         if self.recalibrate and self.latency != "calibrated":
             raise ValueError(f"--recalibrate goes with --latency calibrated, not with {self.latency}")
         self._check_training()

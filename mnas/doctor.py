@@ -1,4 +1,4 @@
-"""Whether this machine is ready: versions, device, noise, and what is missing with the command that mends it."""
+"""Whether all is ready: versions, device, noise, and what is missing with the command that mends it."""
 
 import importlib.util
 import os
@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 from mnas.env import environment
 from mnas.latency import (
+    LOCAL,
     Conditions,
+    Host,
     calibration_path,
-    device_state,
+    check_conditions,
     measure,
-    this_device,
 )
-from mnas.latency.folder import cache_folder
+from mnas.latency.agent import cache_folder
 from mnas.latency.measurement import MeasurementSet
 from mnas.search.reporting import Reporter
 from mnas.zoo import published
@@ -45,7 +46,9 @@ class Finding:
     remedy: str | None = None
 
 
-def examine(reporter: Reporter, *, noise: bool, threads: int = 1, seed: int = 0) -> dict[str, Any]:
+def examine(
+    reporter: Reporter, *, noise: bool, threads: int = 1, seed: int = 0, host: Host = LOCAL
+) -> dict[str, Any]:
     """Looks at the installation and the device.
 
     Args:
@@ -53,15 +56,18 @@ def examine(reporter: Reporter, *, noise: bool, threads: int = 1, seed: int = 0)
         noise: whether to time a network against itself for a minute.
         threads: of that network.
         seed: of the order and the intervals.
+        host: the device.
 
     Returns:
         `status` (the worst verdict), `findings`, `environment`, `device`, and `noise` (or null).
 
     Raises:
-        InputError: threads that this device does not offer.
+        InputError: threads that the device does not offer.
+        MeasurementError: the device cannot be reached, or lacks what a measurement needs.
     """
     conditions = Conditions(threads=threads)
-    findings = [*_packages(), *_extras(), _threads(), _disk(), _calibration(conditions)]
+    check_conditions(conditions, host)
+    findings = [*_packages(), *_extras(), _device(host), _disk(), _calibration(conditions, host)]
     measured = None
     if noise:
         reporter.stage("timing EfficientNet-B0 against itself for a minute")
@@ -72,6 +78,7 @@ def examine(reporter: Reporter, *, noise: bool, threads: int = 1, seed: int = 0)
             processes=PROCESSES,
             budget_s=BUDGET_S,
             seed=seed,
+            host=host,
             on_progress=reporter.progress,
         )
         measured = _noise(result)
@@ -83,8 +90,8 @@ def examine(reporter: Reporter, *, noise: bool, threads: int = 1, seed: int = 0)
             {"name": f.name, "verdict": f.verdict, "text": f.text, "remedy": f.remedy} for f in findings
         ],
         "environment": environment(),
-        "device": this_device().to_dict(),
-        "conditions": conditions.describe(),
+        "device": host.device.to_dict(),
+        "conditions": conditions.describe(host.device),
         "noise": measured,
     }
 
@@ -114,8 +121,8 @@ def _extras() -> list[Finding]:
     ]
 
 
-def _threads() -> Finding:
-    device, state = this_device(), device_state()
+def _device(host: Host) -> Finding:
+    device, state = host.device, host.state
     text = (
         f"{device.describe()}; ONNX Runtime {device.onnxruntime}; governor {state['governor'] or 'not told'}"
     )
@@ -139,12 +146,13 @@ def _disk() -> Finding:
     return Finding("disk", "ok", text)
 
 
-def _calibration(conditions: Conditions) -> Finding:
-    path = calibration_path(this_device(), conditions)
+def _calibration(conditions: Conditions, host: Host) -> Finding:
+    path = calibration_path(host.device, conditions)
     if path.is_file():
-        return Finding("calibration", "ok", f"this device is calibrated for {conditions.describe()}: {path}")
+        text = f"{host.name} is calibrated for {conditions.describe(host.device)}: {path}"
+        return Finding("calibration", "ok", text)
     return Finding(
-        "calibration", "ok", "this device is not calibrated yet; the first search does it in about a minute"
+        "calibration", "ok", f"{host.name} is not calibrated yet; the first search does it in about a minute"
     )
 
 

@@ -5,16 +5,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mnas.errors import InputError, RunDirectoryError
-from mnas.files import make_folder, read_json, write_json
+from mnas.errors import InputError
+from mnas.files import make_folder, write_json
 from mnas.latency import (
+    LOCAL,
     Conditions,
+    Host,
     calibration_path,
+    check_conditions,
+    describe_conditions,
     measure_each,
+    parse_host,
     read_calibration,
     reference_for,
     reference_ms_of,
-    this_device,
 )
 from mnas.protocols import LatencyModel
 from mnas.records import latency_fields, network_fields
@@ -23,15 +27,15 @@ from mnas.rundir import RunDirectory
 from mnas.scaling import PUBLISHED, Scaled
 from mnas.search.device_timing import drift_since
 from mnas.search.grow import NO_ACCURACY, fill_latency, fill_madds
-from mnas.search.measured import MEASURED
+from mnas.search.measured import measured_on
 from mnas.search.reporting import Reporter
 from mnas.search.ruler import Ruler, checked
 from mnas.search.run import stored_config
 from mnas.search_space import Coefficients, NetworkSpec, compound_scale, released
 from mnas.search_space.scaling import RELEASED
 from mnas.seeds import derive_seed
+from mnas.sources import Source
 from mnas.units import parse_count, parse_latency_ms
-from mnas.zoo import ZOO, published
 
 # Members when nothing says which (chosen here: each costs about twice the one before).
 PHIS = (1.0, 2.0, 3.0)
@@ -74,15 +78,6 @@ class Growth:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """What is grown: a network, what it is called, and the run that it comes from; None is none."""
-
-    spec: NetworkSpec
-    name: str
-    run: RunDirectory | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Member:
     """One network of a family: phi (None by the table), depth and width coefficients, and its latency if known."""
 
@@ -94,42 +89,20 @@ class Member:
     latency: dict[str, Any]
 
 
-def find_source(what: str) -> Source:
-    """A run directory's baseline, a network's JSON file, or a published network.
-
-    Raises:
-        RunDirectoryError: a run without a baseline, or a file that cannot be read.
-        InputError: none of these.
-    """
-    path = Path(what)
-    if path.is_dir():
-        run = RunDirectory.open(path)
-        if not run.baseline.is_file():
-            raise RunDirectoryError(
-                f"{run.path} has no baseline yet; finish its search first: mnas status {what}"
-            )
-        return Source(NetworkSpec.from_dict(read_json(run.baseline)), str(run.path), run)
-    if path.is_file():
-        return Source(NetworkSpec.from_dict(read_json(path)), what)
-    if what in ZOO:
-        return Source(published(what), what)
-    raise InputError(
-        f"{what!r} is neither a run directory, nor a network's JSON file, nor one of the published networks "
-        f"({', '.join(ZOO)})."
-    )
-
-
 def run_conditions(source: Source, threads: int | None, batch: int | None) -> Conditions:
-    """What was asked for, else the run's own conditions, else one thread and one image.
-
-    Raises:
-        InputError: conditions that this device does not offer.
-    """
+    """What was asked for, else the run's own conditions, else one thread and one image; raises InputError."""
     config = None if source.run is None else stored_config(source.run)
     return Conditions(
         threads=threads or (1 if config is None else config.threads),
         batch=batch or (1 if config is None else config.batch),
     )
+
+
+def run_host(source: Source, device: str | None) -> Host:
+    """The device that was asked for, else the run's own, else this one; raises InputError."""
+    if device is None and source.run is not None:
+        device = stored_config(source.run).device
+    return LOCAL if device is None else parse_host(device)
 
 
 def scale_family(
@@ -139,6 +112,7 @@ def scale_family(
     measured: bool,
     conditions: Conditions,
     latency: str | None,
+    host: Host = LOCAL,
     out: Path | None,
     seed: int,
     reporter: Reporter,
@@ -150,7 +124,8 @@ def scale_family(
         growth: how.
         measured: whether members are measured; those grown to a latency are in any case.
         conditions: threads and batch of a measurement.
-        latency: a plug-in's name, whose word then stands for a measurement; None measures on this device.
+        latency: a plug-in's name, whose word then stands for a measurement; None measures.
+        host: where.
         out: folder for the files; None is the run's own, or no files where there is no run.
         seed: of measurements and initial weights.
         reporter: told of progress.
@@ -160,14 +135,15 @@ def scale_family(
         `family.json`.
 
     Raises:
-        InputError: a target that the source exceeds already, or coefficients that do not apply.
+        InputError: a target that the source exceeds already, coefficients that do not apply, or conditions that the
+            host does not offer.
         SearchError: a target that cannot be reached.
         MeasurementError: a measurement failed.
     """
     _check(source, growth, latency)
     ruler = None
     if measured or growth.latencies:
-        ruler = _ruler(source.spec, conditions, latency, seed, reporter)
+        ruler = _ruler(source.spec, conditions, latency, host, seed, reporter)
     first = Member("base", source.spec, 0.0, 1.0, 1.0, {})
     if ruler is not None:
         (first,) = _timed([first], ruler, seed, reporter)
@@ -179,7 +155,7 @@ def scale_family(
         "coefficients": None
         if growth.by_table
         else {name: getattr(growth.coefficients, name) for name in ("alpha", "beta", "gamma")},
-        "conditions": conditions.describe(),
+        "conditions": describe_conditions(conditions, LOCAL if ruler is None else ruler.host),
         "members": [_fields(member) for member in members],
     }
     if out is not None or source.run is not None:
@@ -208,23 +184,33 @@ def _check(source: Source, growth: Growth, latency: str | None) -> None:
 
 
 def _ruler(
-    spec: NetworkSpec, conditions: Conditions, latency: str | None, seed: int, reporter: Reporter
+    spec: NetworkSpec,
+    conditions: Conditions,
+    latency: str | None,
+    host: Host,
+    seed: int,
+    reporter: Reporter,
 ) -> Ruler:
-    """A plug-in's, or this device's; that is guided by its calibration where one is kept."""
+    """A plug-in's, or a device's; that is guided by its calibration where one is kept."""
     reference = reference_for(spec)
     if latency is not None and latency not in BUILTIN["latency"]:
         model: LatencyModel = make("latency", latency, {"conditions": conditions, "seed": seed}, "predict")
         return Ruler(conditions, reference, checked(model, latency), plugin=latency)
-    reporter.stage("timing the reference on this device")
+    check_conditions(conditions, host)
+    reporter.stage(f"timing the reference on {host.name}")
     reference_ms = reference_ms_of(
-        reference, conditions=conditions, seed=derive_seed(seed, "reference"), on_progress=reporter.progress
+        reference,
+        conditions=conditions,
+        seed=derive_seed(seed, "reference"),
+        host=host,
+        on_progress=reporter.progress,
     )
-    ruler = Ruler(conditions, reference, reference_ms=reference_ms)
-    path = calibration_path(this_device(), conditions)
+    ruler = Ruler(conditions, reference, reference_ms=reference_ms, host=host)
+    path = calibration_path(host.device, conditions)
     if not path.is_file():
         return ruler
-    calibration = read_calibration(path, this_device(), conditions)
-    factor = drift_since(calibration, reference, reference_ms, seed, reporter)
+    calibration = read_calibration(path, host.device, conditions)
+    factor = drift_since(calibration, reference, reference_ms, seed, reporter, host=host)
     return replace(ruler, predict=checked(calibration.predictor.scaled(factor), "calibrated"))
 
 
@@ -292,12 +278,13 @@ def _timed(members: Sequence[Member], ruler: Ruler, seed: int, reporter: Reporte
             conditions=ruler.conditions,
             budget_s=BUDGET_S,
             seed=derive_seed(seed, "family", len(unknown)),
+            host=ruler.host,
             on_progress=reporter.progress,
         )
         for text in result.warnings:
             reporter.warn(text)
         for m in result.measurements:
-            latency = latency_fields(m.latency_ms, m.raw_ms, m.low_ms, m.high_ms, MEASURED)
+            latency = latency_fields(m.latency_ms, m.raw_ms, m.low_ms, m.high_ms, measured_on(ruler.host))
             found[m.name] = {**latency, "latency_status": m.status}
     return [replace(member, latency=found.get(member.name, member.latency)) for member in members]
 

@@ -17,6 +17,7 @@ from onnx import helper
 
 from mnas import __version__
 from mnas.errors import InputError
+from mnas.qdq import to_int8
 from mnas.search_space.blocks import network_program
 from mnas.search_space.program import (
     Activate,
@@ -53,6 +54,7 @@ def build_graph(
     weights: Mapping[str, np.ndarray] | None = None,
     batch: int = 1,
     metadata: Mapping[str, str] | None = None,
+    precision: str = "fp32",
 ) -> onnx.ModelProto:
     """The network as an ONNX model: `image` (batch, channels, height, width) -> `logits` (batch, classes).
 
@@ -62,17 +64,20 @@ def build_graph(
             `num_batches_tracked` is ignored. None is random weights, the same each time, for timing only.
         batch: images per run, at least 1; fixed in the graph.
         metadata: stored in the model's `metadata_props`.
+        precision: `fp32`, or `int8` for timing alone: its activations have placeholder scales (`mnas.qdq`).
 
     Raises:
-        InputError: a batch below 1, or weights that are missing, unknown, not finite or of the wrong shape
-            (all of them are named).
+        InputError: a batch below 1, no such precision, or weights that are missing, unknown, not finite or of the
+            wrong shape (all of them are named).
 
     >>> from mnas.zoo import published
     >>> model = build_graph(published("mnasnet_small"), batch=2)
     >>> [dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim]
     [2, 1000]
     """
-    return build_block_graph(network_program(spec), weights=weights, batch=batch, metadata=metadata)
+    return build_block_graph(
+        network_program(spec), weights=weights, batch=batch, metadata=metadata, precision=precision
+    )
 
 
 def build_block_graph(
@@ -81,6 +86,7 @@ def build_block_graph(
     weights: Mapping[str, np.ndarray] | None = None,
     batch: int = 1,
     metadata: Mapping[str, str] | None = None,
+    precision: str = "fp32",
 ) -> onnx.ModelProto:
     """One block as an ONNX model with the input `image` and the output `logits`, of whatever shape they are.
 
@@ -88,6 +94,8 @@ def build_block_graph(
     """
     if batch < 1:
         raise InputError(f"batch must be at least 1 image, got {batch}.")
+    if precision not in ("fp32", "int8"):
+        raise InputError(f"precision must be fp32 or int8, got {precision!r}.")
     if weights is not None:
         _check_weights(block, weights)
     model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="mnas", producer_version=__version__)
@@ -103,7 +111,7 @@ def build_block_graph(
     out_shape = block.out_shape[:1] if last.op_type == "Gemm" else block.out_shape
     for values, name, shape in ((graph.input, INPUT, block.in_shape), (graph.output, OUTPUT, out_shape)):
         values.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (batch, *shape)))
-    return model
+    return to_int8(model) if precision == "int8" else model
 
 
 def weight_shapes(block: Block) -> dict[str, tuple[int, ...]]:
@@ -299,10 +307,12 @@ class _Writer:
     def match_channels(self, match: MatchChannels, source: str, name: str) -> str:
         """Slices channels off, or pads zero channels."""
         have, want = match.in_shape[0], match.out_channels
-        axes = self.constant(f"{name}.axes", np.array([1]))
         if want <= have:
+            axes = self.constant(f"{name}.axes", np.array([1]))
             start = self.constant(f"{name}.start", np.array([0]))
             end = self.constant(f"{name}.end", np.array([want]))
             return self.node("Slice", name, [source, start, end, axes])
-        pads = self.constant(f"{name}.pads", np.array([0, want - have]))
-        return self.node("Pad", name, [source, pads, "", axes])
+        # Of all four axes: where only one is named, ONNX Runtime 1.32 cannot run the graph in int8 ("indices element
+        # out of data bounds": its transpose optimizer permutes the pads as if there were four).
+        pads = self.constant(f"{name}.pads", np.array([0, 0, 0, 0, 0, want - have, 0, 0]))
+        return self.node("Pad", name, [source, pads])

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
@@ -53,6 +54,45 @@ def is_reference(name: str) -> bool:
 def plugins(kind: Kind) -> dict[str, EntryPoint]:
     """Entry points of installed packages by name; a built-in name cannot be taken over."""
     return {e.name: e for e in entry_points(group=GROUPS[kind]) if e.name not in BUILTIN[kind]}
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """An entry point of an installed package.
+
+    Args:
+        kind: what it makes.
+        name: for the command line.
+        target: `module:factory`.
+        package: name and version of the distribution; empty where its metadata does not tell.
+        error: why it cannot be used; None where it loads.
+    """
+
+    kind: Kind
+    name: str
+    target: str
+    package: str
+    error: str | None
+
+
+def installed_plugins() -> list[Plugin]:
+    """Every entry point in our groups, by kind and name; each is imported to find out whether it loads."""
+    found = []
+    for kind, group in GROUPS.items():
+        for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
+            package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else ""
+            found.append(Plugin(kind, entry.name, entry.value, package, _load_error(kind, entry)))
+    return found
+
+
+def _load_error(kind: Kind, entry: EntryPoint) -> str | None:
+    if entry.name in BUILTIN[kind]:
+        return f"{entry.name} is a name of mnas itself, which stands; the package has to choose another"
+    try:
+        resolve(kind, entry.name)
+    except MnasError as error:
+        return str(error)
+    return None
 
 
 def check_name(kind: Kind, name: str) -> None:

@@ -1,19 +1,22 @@
-"""Conformance suites: what any controller must do, ours or yours; and the exact optimum to hold it against.
+"""Conformance suites: what any controller or latency model must do, ours or yours; and an exact optimum to hold it to.
 
 Each check raises AssertionError.
 
-from mnas.testing import check_controller
+from mnas.testing import check_controller, check_latency_model
 check_controller(MyController)
+check_latency_model(MyModel())
 """
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnas.errors import InputError
-from mnas.protocols import Controller, Observation
+from mnas.errors import InputError, SearchError
+from mnas.latency.check import check_estimates
+from mnas.protocols import Controller, LatencyEstimate, LatencyModel, Observation
 from mnas.search_space import Architecture, Choice, NetworkSpec, SearchSpace, StageSpec, mbconv_space
 
 Factory = Callable[..., Controller]
@@ -119,6 +122,42 @@ def check_controller(factory: Factory) -> None:
     """Every check of this module on `factory(space, *, seed)`."""
     for check in CONTROLLER_CHECKS:
         check(factory)
+
+
+def check_latency_model(
+    model: LatencyModel, space: SearchSpace | None = None, *, networks: int = 8, tolerance: float = 1e-9
+) -> None:
+    """What a search asks of a latency model: its form, and that a network has one latency.
+
+    Args:
+        model: ours or yours, made already.
+        space: whose members it is asked about; None is `mbconv`.
+        networks: how many random members.
+        tolerance: by how much two answers for one network may differ, relative; 0.1 for a model that measures anew.
+    """
+    space = space or mbconv_space()
+    rng = random.Random(0)
+    specs = [space.decode(space.sample(rng)) for _ in range(networks)]
+    estimates = _estimates(model, specs)
+    assert _estimates(model, []) == [], "no networks have no estimates"
+    for what, again in (
+        ("asked one by one", [_estimates(model, [spec])[0] for spec in specs]),
+        ("asked in reverse order", _estimates(model, specs[::-1])[::-1]),
+        ("asked twice", _estimates(model, [*specs, *specs])[networks:]),
+    ):
+        for number, (first, second) in enumerate(zip(estimates, again, strict=True)):
+            assert abs(second.ms / first.ms - 1) <= tolerance, (
+                f"network {number} has {first.ms} ms, and {second.ms} ms {what}"
+            )
+    assert len({estimate.ms for estimate in estimates}) > 1, "every network has the same latency"
+
+
+def _estimates(model: LatencyModel, specs: Sequence[NetworkSpec]) -> list[LatencyEstimate]:
+    """Checked as a search checks them."""
+    try:
+        return check_estimates(model.predict(specs), len(specs), type(model).__name__)
+    except SearchError as error:
+        raise AssertionError(str(error)) from error
 
 
 def separable_front(

@@ -11,13 +11,13 @@ from mnas.data import ImageData, load_data
 from mnas.env import environment
 from mnas.errors import InputError
 from mnas.export import export_onnx
-from mnas.family import find_source
 from mnas.files import read_json, write_bytes, write_json
 from mnas.model import build_module
 from mnas.records import network_fields
 from mnas.rundir import RunDirectory
 from mnas.search.reporting import Quiet, Reporter
 from mnas.search_space import NetworkSpec
+from mnas.sources import find_source
 from mnas.threads import torch_threads
 from mnas.trainer import (
     Recipe,

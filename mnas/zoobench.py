@@ -1,11 +1,12 @@
-"""Published networks measured on this device."""
+"""Published networks measured on a device."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from mnas.latency import Conditions, measure
+from mnas.latency import LOCAL, Conditions, Host, measure
 from mnas.records import latency_fields, network_fields
+from mnas.search.measured import measured_on
 from mnas.search.reporting import Reporter
 from mnas.zoo import ZOO, published
 
@@ -17,6 +18,8 @@ def measure_zoo(
     resolution: int | None,
     seed: int,
     reporter: Reporter,
+    *,
+    host: Host = LOCAL,
 ) -> dict[str, Any]:
     """Times published networks, all interleaved with EfficientNet-B0 in three fresh processes.
 
@@ -27,10 +30,11 @@ def measure_zoo(
         resolution: in pixels; None is each network's own.
         seed: of the order and the intervals.
         reporter: told of progress.
+        host: where.
 
     Raises:
         UnknownNameError: no such network.
-        InputError: conditions that this device does not offer.
+        InputError: conditions that the device does not offer.
         MeasurementError: a measurement failed.
     """
     conditions = Conditions(threads=threads, batch=batch)
@@ -44,6 +48,7 @@ def measure_zoo(
         reference=reference,
         conditions=conditions,
         seed=seed,
+        host=host,
         on_progress=reporter.progress,
     )
     for text in result.warnings:
@@ -51,6 +56,9 @@ def measure_zoo(
     rows = []
     for name, spec in specs.items():
         m = result[name]
-        latency = latency_fields(m.latency_ms, m.raw_ms, m.low_ms, m.high_ms, "measured on this device")
+        latency = latency_fields(m.latency_ms, m.raw_ms, m.low_ms, m.high_ms, measured_on(host))
         rows.append({"name": name, "status": m.status, **network_fields(spec), **latency})
-    return {"networks": rows, "conditions": f"{conditions.describe()}; {result.device.describe()}"}
+    return {
+        "networks": rows,
+        "conditions": f"{conditions.describe(result.device)}; {result.device.describe()}",
+    }

@@ -15,6 +15,7 @@ from mnas.latency import (
     calibration_networks,
     calibration_path,
     default_reference,
+    host,
     keep_calibration,
     read_calibration,
     session,
@@ -67,11 +68,12 @@ def made_up(monkeypatch):
                 reference = [prices[job["reference"]]] * 12
                 fields = {"samples_ms": [row], "samples_wall_ms": [row], "reference_ms": reference}
                 fields |= {"reference_wall_ms": reference, "closed": True, "providers": ["CPU"]}
+                fields |= {"profiles": []}
                 events.append({"event": "batch", "index": index, **fields})
             return [*events, {"event": "done", "load": 0.0}]
 
         monkeypatch.setattr(session.Session, "_write", write)
-        monkeypatch.setattr(session, "run_worker", run)
+        monkeypatch.setattr(host, "run_worker", run)
 
     return use
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.optimize import nnls
 
 from mnas.errors import InputError, SearchError
@@ -15,6 +16,9 @@ from mnas.latency import (
     PredictionError,
     StructuralPredictor,
     check_estimates,
+    coverage,
+    kendall,
+    noise_ceiling,
     score,
     spearman,
 )
@@ -287,7 +291,13 @@ def test_segments_are_cached():
 def test_scores_by_hand():
     error = score([10, 10, 10, 20], [10, 10.4, 10.8, 16])
     assert error == PredictionError(
-        4, pytest.approx((0 + 0.04 + 0.08 + 0.2) / 4), 0.5, 0.75, pytest.approx(error.spearman)
+        n=4,
+        mape=pytest.approx((0 + 0.04 + 0.08 + 0.2) / 4),
+        rmspe=pytest.approx(((0.04**2 + 0.08**2 + 0.2**2) / 4) ** 0.5),
+        within_5=0.5,
+        within_10=0.75,
+        spearman=pytest.approx(error.spearman),
+        kendall=pytest.approx(3 / (3 * 6) ** 0.5),  # three pairs agree, three are tied on one side
     )
     assert spearman([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
     assert spearman([1, 1, 2], [1, 1, 2]) == pytest.approx(1)
@@ -344,3 +354,21 @@ def test_bad_estimates_are_named_with_what_to_do(returned, message):
     with pytest.raises(SearchError, match=f"latency model 'mine'.*{message}") as caught:
         check_estimates(returned, 2, "mine")
     assert "predict(specs) returns one LatencyEstimate" in str(caught.value)
+
+
+def test_kendall_is_scipy_s():
+    rng = np.random.default_rng(3)
+    first = rng.integers(0, 20, 200).astype(float)
+    second = first + rng.integers(0, 30, 200)
+    assert kendall(first.tolist(), second.tolist()) == pytest.approx(stats.kendalltau(first, second)[0])
+    assert kendall([1, 2, 3], [5, 5, 5]) == 0
+
+
+def test_coverage_and_the_ceiling_of_the_noise():
+    assert coverage([1, 2, 3, 4], [0.5, 2, 3.1, 0], [1.5, 2, 4, 3]) == 0.5
+    # by the normal distribution: 2, 3 and 5 % noise leave 98.8, 90.4 and 68.3 % within 5 %
+    shares = [noise_ceiling([1.959964 * sd], 0.05) for sd in (0.02, 0.03, 0.05)]
+    np.testing.assert_allclose(
+        shares, [2 * stats.norm.cdf(0.05 / sd) - 1 for sd in (0.02, 0.03, 0.05)], rtol=1e-6
+    )
+    assert noise_ceiling([0.0], 0.05) == 1

@@ -111,7 +111,7 @@ def calibration() -> dict[str, Any]:
         for n in range(12)
     ]  # fmt: skip
     return {
-        "format": "mnas.calibration/2", "points": points, "reference_ms": 7.2, "seconds": 42.0, "made": "2026-11-22",
+        "format": "mnas.calibration/3", "points": points, "reference_ms": 7.2, "seconds": 42.0, "made": "2026-11-22",
         "error": {"n": 11, "mape": 0.024, "within_5": 0.9, "within_10": 0.98, "spearman": 0.993}, "warnings": [],
         "device": {"cpu": "A processor", "cores": 2, "machine": "x86_64", "onnxruntime": "1.31.1"},
     }  # fmt: skip
@@ -289,7 +289,7 @@ def test_a_grown_network_and_its_family(tmp_path: Path) -> None:
     assert "The search aimed at 15.00 ms." in said
     assert "the scaled network in processes of its own. Ratios are to the baseline." in said
     assert f"scaled 77.50 75.95 to 79.05 {77.5 / 13.11:.2f}\N{MULTIPLICATION SIGN}" in said
-    assert "in resolution. Latencies were measured on this device in fresh processes" in said
+    assert "in resolution. Latencies were measured on the device in fresh processes" in said
     assert f"That of the scaled network is unknown: {NO_MODEL}." in said
     assert command(text) == f"mnas export {run.path} --network scaled --format onnx"
     assert text.count("<article>") == 2

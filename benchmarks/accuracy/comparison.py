@@ -41,12 +41,12 @@ from mnas.data import SPLIT_SEED, ImageData, Split, load_data, stratified
 from mnas.env import environment
 from mnas.errors import MnasError
 from mnas.files import make_folder, read_json, write_json
-from mnas.latency import Conditions, MeasurementSet, default_reference, measure
+from mnas.latency import LOCAL, Conditions, MeasurementSet, default_reference, measure
 from mnas.latency.measure import TOGETHER
 from mnas.records import latency_fields, network_fields
 from mnas.search.device_timing import device_calibration
 from mnas.search.halving import mean_epochs
-from mnas.search.measured import MEASURED
+from mnas.search.measured import measured_on
 from mnas.search.reporting import Quiet
 from mnas.search_space import NetworkSpec, mbconv_space, network_cost, scale
 from mnas.seeds import derive_seed
@@ -142,7 +142,10 @@ def timed(networks: Mapping[str, NetworkSpec], seed: int, reporter: ConsoleRepor
 
 def fields_of(result: MeasurementSet, name: str) -> dict[str, Any]:
     m = result[name]
-    return {**latency_fields(m.latency_ms, m.raw_ms, m.low_ms, m.high_ms, MEASURED), "status": m.status}
+    return {
+        **latency_fields(m.latency_ms, m.raw_ms, m.low_ms, m.high_ms, measured_on(LOCAL)),
+        "status": m.status,
+    }
 
 
 # -- search ----------------------------------------------------------------------------------------------------------

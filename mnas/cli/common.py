@@ -19,6 +19,11 @@ app = typer.Typer(
 )
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+DEVICE_HELP = (
+    "Where networks are measured: local, or ssh://user@host:port, a device that has Python, numpy and onnxruntime "
+    "(?python=venv/bin/python names the Python)."
+)
+Device = Annotated[str, typer.Option("--device", help=DEVICE_HELP)]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 
 

@@ -1,12 +1,14 @@
 """What a finished run is made into: `scale`, `export`, `report`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from mnas.cli.common import Debug, Json, Run, app, print_result, split_list
+from mnas.cli.common import DEVICE_HELP, Debug, Json, Run, app, print_result, split_list
 from mnas.cli.searching import LatencyFlag
+from mnas.errors import InputError
 
 
 @app.command()
@@ -21,7 +23,7 @@ def scale(
         str | None, typer.Option(help="Compound coefficients: 1,2,3. [default: 1,2,3 unless --to]")
     ] = None,
     to: Annotated[
-        str | None, typer.Option("--to", help="Latencies to fill on this device: 20ms,40ms.")
+        str | None, typer.Option("--to", help="Latencies to fill on the device: 20ms,40ms.")
     ] = None,
     to_madds: Annotated[
         str | None, typer.Option("--to-madds", help="Multiply-adds to fill: 600M,1G.")
@@ -37,9 +39,12 @@ def scale(
     beta: Annotated[float, typer.Option(help="Width grows by beta^phi.")] = 1.1,
     gamma: Annotated[float, typer.Option(help="Resolution grows by gamma^phi.")] = 1.15,
     measured: Annotated[
-        bool, typer.Option("--measure/--no-measure", help="Measure each member on this device.")
+        bool, typer.Option("--measure/--no-measure", help="Measure each member on the device.")
     ] = True,
     latency: LatencyFlag = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help=f"{DEVICE_HELP} [default: the run's, or local]")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="Threads of the network. [default: the run's, or 1]")
     ] = None,
@@ -54,8 +59,9 @@ def scale(
 ) -> None:
     """Grows a network into a family by compound scaling, each member with its counts and measured latency."""
     from mnas.console import ConsoleReporter
-    from mnas.family import Growth, find_source, run_conditions, scale_family
+    from mnas.family import Growth, run_conditions, run_host, scale_family
     from mnas.search_space import Coefficients
+    from mnas.sources import find_source
     from mnas.summary import family_summary
 
     growth = Growth(
@@ -73,6 +79,7 @@ def scale(
             measured=measured,
             conditions=run_conditions(found, threads, batch),
             latency=latency,
+            host=run_host(found, device),
             out=out,
             seed=seed,
             reporter=reporter,
@@ -97,15 +104,81 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="The file. [default: RUN/NETWORK with the format's suffix]")
     ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="ONNX in 8-bit integers, of a trained run or a folder of `mnas train`; its accuracy before and after.",
+        ),
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option(help="With --int8: the images that the network was trained on.")
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out images and classes that cannot be used.")
+    ] = False,
+    measured: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="With --int8: time both files on this device.")
+    ] = True,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Writes a network of a run as files that work without mnas, loaded again and compared with torch."""
+    if int8 or data is not None or skip_unreadable:
+        _check_int8(run, int8, data, form, network)
+        assert data is not None
+        from mnas.console import ConsoleReporter
+        from mnas.export.int8 import export_int8
+        from mnas.measuring import compare_int8
+
+        with ConsoleReporter() as reporter:
+            quantized = export_int8(run, data, out, reporter, skip_unreadable=skip_unreadable)
+            if measured:
+                files = Path(quantized["fp32_path"]), Path(quantized["path"])
+                quantized |= compare_int8(*files, reporter)
+        print_result(quantized, _int8_summary(quantized), as_json)
+        return
     from mnas.search import export_run
     from mnas.summary import export_summary
 
     exported = export_run(run, form, out, network)
     print_result(exported, export_summary(exported), as_json)
+
+
+def _check_int8(run: Path, int8: bool, data: str | None, form: str, network: str) -> None:
+    if not int8:
+        raise InputError("--data and --skip-unreadable go with --int8.")
+    problems = []
+    if data is None:
+        problems.append(
+            f"--int8 fits its integers to images: name those that the network was trained on: "
+            f"mnas export {run} --int8 --data DATA"
+        )
+    if form != "onnx":
+        problems.append(f"--int8 writes onnx, not {form}")
+    if network != "baseline":
+        problems.append(
+            f"of a run's networks only the baseline can have trained weights: train {network} with mnas train and "
+            f"export the folder that this makes"
+        )
+    if problems:
+        raise InputError(f"{'; '.join(problems)}.")
+
+
+def _int8_summary(result: Mapping[str, Any]) -> str:
+    from mnas.measuring import int8_text
+
+    return "\n".join(
+        [
+            f"{result['path']}: {result['weights']}; int8 weights of {result['weight_bits']} bits, uint8 activations "
+            f"by the ranges of {result['calibration_images']} training images",
+            f"accuracy {result['accuracy_fp32']:.2%} in fp32 (standard error {result['accuracy_fp32_std']:.2%}), "
+            f"{result['accuracy_int8']:.2%} in int8, on {result['images']:,} test images of {result['data']}",
+            f"size {result['bytes_fp32'] / 1e6:.2f} MB in fp32 ({result['fp32_path']}), "
+            f"{result['bytes_int8'] / 1e6:.2f} MB in int8",
+            *([int8_text(result)] if "int8_verdict" in result else []),
+        ]
+    )
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mnas.cli.common import Debug, Json, Run, app, print_result
+from mnas.cli.common import DEVICE_HELP, Debug, Json, Run, app, print_result
 from mnas.errors import MnasError
 
 INTERRUPTED = 130
@@ -126,9 +126,12 @@ def search(
         int | None, typer.Option(help="Of torch in training; with 1 the result does not depend on the cores.")
     ] = None,
     latency: LatencyFlag = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help=f"{DEVICE_HELP} Training stays here. [default: local]")
+    ] = None,
     recalibrate: Annotated[
         bool | None,
-        typer.Option("--recalibrate", help="Measure this device anew instead of using its kept calibration."),
+        typer.Option("--recalibrate", help="Measure the device anew instead of using its kept calibration."),
     ] = None,
     accuracy: AccuracyFlag = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the measured network. [default: 1]")] = None,

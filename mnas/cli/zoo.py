@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mnas.cli.common import Debug, Json, app, print_result
+from mnas.cli.common import Debug, Device, Json, app, print_result
 
 zoo = typer.Typer(
     help="Published networks: list, show, measure.", no_args_is_help=True, rich_markup_mode=None
@@ -44,15 +44,17 @@ def zoo_measure(
     threads: Annotated[int, typer.Option(help="Threads of the network.")] = 1,
     batch: Annotated[int, typer.Option(help="Images per run.")] = 1,
     resolution: Annotated[int | None, typer.Option(help="In pixels. [default: each paper's]")] = None,
+    device: Device = "local",
     seed: Annotated[int, typer.Option(help="Of the order and the intervals.")] = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measures published networks on this device, all interleaved in fresh processes."""
+    """Measures published networks, all interleaved in fresh processes."""
     from mnas.console import ConsoleReporter
+    from mnas.latency import parse_host
     from mnas.summary import zoo_table
     from mnas.zoobench import measure_zoo
 
     with ConsoleReporter() as reporter:
-        result = measure_zoo(names, threads, batch, resolution, seed, reporter)
+        result = measure_zoo(names, threads, batch, resolution, seed, reporter, host=parse_host(device))
     print_result(result, f"{zoo_table(result['networks'])}\n\n{result['conditions']}", as_json)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from mnas.latency.folder import cache_folder
+from mnas.latency.agent import cache_folder
 
 
 def read_cache(

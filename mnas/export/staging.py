@@ -17,7 +17,7 @@ def staging(path: Path) -> Iterator[Path]:
     Raises:
         RunDirectoryError: the folder of `path` cannot be written.
     """
-    with _explained(path):
+    with explained(path):
         folder = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         yield Path(folder)
@@ -31,7 +31,7 @@ def put(path: Path, data: bytes) -> None:
     Raises:
         RunDirectoryError: the disk is full.
     """
-    with _explained(path), path.open("wb") as file:
+    with explained(path), path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -44,7 +44,7 @@ def move(staged: Path, target: Path) -> None:
     Raises:
         RunDirectoryError: the target cannot be replaced.
     """
-    with _explained(target):
+    with explained(target):
         os.replace(staged, target)
         folder = os.open(target.parent, os.O_RDONLY)
         try:
@@ -54,7 +54,12 @@ def move(staged: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Turns what the system says when `path` cannot be written into one message.
+
+    Raises:
+        RunDirectoryError: an OSError was raised inside.
+    """
     try:
         yield
     except OSError as error:

@@ -6,7 +6,7 @@ from mnas.report.data import Calibration, CalibrationPoint, Family, Latency, Net
 from mnas.report.fields import Fields
 from mnas.search_space import NetworkSpec
 
-CALIBRATION_FORMAT = "mnas.calibration/2"
+CALIBRATION_FORMAT = "mnas.calibration/3"
 
 
 def read_latency(fields: Fields) -> Latency | None:

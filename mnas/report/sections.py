@@ -52,7 +52,7 @@ def predictor_text(run: RunData) -> str:
     if error is None:
         return ""
     text = (
-        f"During the search latency was predicted, by a model fitted to networks that were timed on this device. For "
+        f"During the search latency was predicted, by a model fitted to networks that were timed on the device. For "
         f"networks held out from the fit its mean error is {words.percent(error.mape, 1)} %, "
         f"{words.percent(error.within_10, 0)} % of them are within 10 %, and Spearman's rank correlation is "
         f"{error.spearman:.3f} (n = {error.n})."
@@ -81,7 +81,7 @@ def family_text(family: Family) -> str:
     if not latencies:
         known = "Latencies were not measured (--no-measure)"
     elif all(latency.measured for latency in latencies):
-        known = f"Latencies were measured on this device in fresh processes ({family.conditions})"
+        known = f"Latencies were measured on the device in fresh processes ({family.conditions})"
     else:
         known = f"Latencies are estimates ({latencies[0].source})"
     return f"{rule} {known}; what a grown network's accuracy is, training it tells."

@@ -186,7 +186,7 @@ def _latency_note(run: RunData, network: Network) -> tuple[str, str]:
     hangs = "" if run.kind == "latency" else " Nothing hung on it: the target counts multiply-adds."
     return (
         "Measured",
-        f"Latency was timed on this device: the network's median over five fresh processes is "
+        f"Latency was timed on the device: the network's median over five fresh processes is "
         f"{words.ms(latency.ms)} ms{clock}{wall}. A reference network ran in between, to tell noise.{hangs}",
     )
 
@@ -289,6 +289,6 @@ def _open_notes(run: RunData) -> list[tuple[str, str]]:
     if run.trials:
         notes.append(_accuracy_note(run, False))
     if run.finalists_measured:
-        text = "The finalists were timed together on this device, in five fresh processes."
+        text = "The finalists were timed together on the device, in five fresh processes."
         notes.append(("Measured", text))
     return notes

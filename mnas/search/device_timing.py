@@ -1,22 +1,24 @@
-"""Latency known from this device: by a predictor calibrated on it, or by timing every candidate."""
+"""Latency known from a device: by a predictor calibrated on it, or by timing every candidate."""
 
 from typing import Any
 
 from mnas.errors import InputError, RunDirectoryError
 from mnas.files import sha256_of, write_json
 from mnas.latency import (
+    LOCAL,
     Calibration,
     Conditions,
+    Host,
     MeasuringLatencyModel,
     StructuralPredictor,
     calibrate,
     calibration_path,
     default_reference,
+    describe_conditions,
     keep_calibration,
     measure_each,
     read_calibration,
     reference_ms_of,
-    this_device,
 )
 from mnas.search.reporting import Reporter
 from mnas.search.ruler import Ruler, checked
@@ -35,14 +37,16 @@ def calibrated(preparation: Preparation) -> Timing:
     problem, reporter = preparation.problem, preparation.reporter
     event = preparation.history.calibration
     if event is None:
-        calibration = device_calibration(problem.conditions, reporter, anew=problem.config.recalibrate)
+        calibration = device_calibration(
+            problem.conditions, reporter, anew=problem.config.recalibrate, host=problem.host
+        )
         event = _begin(preparation, calibration)
     else:
         calibration = _stored_calibration(preparation)
     predictor = calibration.predictor.scaled(event["factor"])
     reporter.note(
-        f"{problem.space.name} takes {event['fastest_ms']:.3g} to {event['slowest_ms']:.3g} ms here "
-        f"({problem.conditions.describe()}); predictor: {calibration.error.describe()}"
+        f"{problem.space.name} takes {event['fastest_ms']:.3g} to {event['slowest_ms']:.3g} ms "
+        f"({describe_conditions(problem.conditions, problem.host)}); predictor: {calibration.error.describe()}"
     )
     range_ms = {name: event[name] for name in ("fastest_ms", "slowest_ms")}
     made = {"reference_ms": event["reference_ms"], "made": calibration.made, "seconds": calibration.seconds}
@@ -52,36 +56,40 @@ def calibrated(preparation: Preparation) -> Timing:
             default_reference(problem.space),
             checked(predictor, "calibrated"),
             reference_ms=event["reference_ms"],
+            host=problem.host,
         ),
         calibration={**calibration.error.to_dict(), **range_ms, **made},
         **range_ms,
     )
 
 
-def device_calibration(conditions: Conditions, reporter: Reporter, *, anew: bool = False) -> Calibration:
-    """This device's calibration under these conditions: the kept one, or one made and kept now.
+def device_calibration(
+    conditions: Conditions, reporter: Reporter, *, anew: bool = False, host: Host = LOCAL
+) -> Calibration:
+    """A device's calibration under these conditions: the kept one, or one made and kept now.
 
     Args:
         conditions: threads, batch, precision, provider.
         reporter: told which of these happened.
         anew: makes a new one though there is one.
+        host: which device.
 
     Raises:
         MeasurementError: the device is too noisy, or a measurement failed.
     """
-    path = calibration_path(this_device(), conditions)
+    path = calibration_path(host.device, conditions)
     if path.is_file() and not anew:
         try:
-            calibration = read_calibration(path, this_device(), conditions)
+            calibration = read_calibration(path, host.device, conditions)
         except InputError as error:
             reporter.warn(f"{error} Calibrating anew.")
         else:
             reporter.note(
-                f"this device was calibrated on {calibration.made} ({path}; --recalibrate measures anew)"
+                f"{host.name} was calibrated on {calibration.made} ({path}; --recalibrate measures anew)"
             )
             return calibration
-    reporter.stage("calibrating: timing sixty networks on this device, once")
-    calibration = calibrate(conditions, on_progress=reporter.progress)
+    reporter.stage(f"calibrating: timing sixty networks on {host.name}, once")
+    calibration = calibrate(conditions, host=host, on_progress=reporter.progress)
     for text in calibration.warnings:
         reporter.warn(text)
     try:
@@ -94,10 +102,10 @@ def device_calibration(conditions: Conditions, reporter: Reporter, *, anew: bool
 def _begin(preparation: Preparation, calibration: Calibration) -> dict[str, Any]:
     """What a search begins with, measured now and stored: the present speed of the device, the space's range."""
     problem, run, reporter = preparation.problem, preparation.run, preparation.reporter
-    reporter.stage("timing the reference and the range of the space on this device")
+    reporter.stage(f"timing the reference and the range of the space on {problem.host.name}")
     reference = default_reference(problem.space)
     reference_ms = _time_reference(preparation, reference)
-    factor = drift_since(calibration, reference, reference_ms, preparation.seed, reporter)
+    factor = drift_since(calibration, reference, reference_ms, preparation.seed, reporter, host=problem.host)
     times = _range(preparation, calibration.predictor.scaled(factor), reference, reference_ms)
     write_json(run.calibration, calibration.to_dict())
     event = {
@@ -129,6 +137,7 @@ def _range(
         processes=1,
         reference_ms=reference_ms,
         seed=preparation.seed,
+        host=problem.host,
     )
     for measured in found.measurements:
         estimate = estimates[measured.name]
@@ -141,9 +150,15 @@ def _range(
 
 
 def drift_since(
-    calibration: Calibration, reference: NetworkSpec, reference_ms: float, seed: int, reporter: Reporter
+    calibration: Calibration,
+    reference: NetworkSpec,
+    reference_ms: float,
+    seed: int,
+    reporter: Reporter,
+    *,
+    host: Host = LOCAL,
 ) -> float:
-    """How many times as long this device takes now as when it was calibrated.
+    """How many times as long a device takes now as when it was calibrated.
 
     Args:
         calibration: of this device.
@@ -151,6 +166,7 @@ def drift_since(
         reference_ms: of the reference.
         seed: of a measurement.
         reporter: told of a drift worth a word.
+        host: the device.
 
     Raises:
         MeasurementError: a measurement failed.
@@ -158,7 +174,7 @@ def drift_since(
     now_ms = reference_ms
     if reference != calibration.reference:
         now_ms = reference_ms_of(
-            calibration.reference, conditions=calibration.conditions, processes=1, seed=seed
+            calibration.reference, conditions=calibration.conditions, processes=1, seed=seed, host=host
         )
     factor = now_ms / calibration.reference_ms
     if abs(factor - 1) > DRIFT_NOTED:
@@ -172,32 +188,40 @@ def drift_since(
 def measuring(preparation: Preparation) -> Timing:
     """Every candidate is timed; the range is that of the smallest and largest member by multiply-adds."""
     problem, reporter = preparation.problem, preparation.reporter
-    reporter.stage("timing the reference and the range of the space on this device")
+    reporter.stage(f"timing the reference and the range of the space on {problem.host.name}")
     reference = default_reference(problem.space)
     stored = preparation.history.references
+    if stored and stored[0].get("device", problem.host.device.fingerprint) != problem.host.device.fingerprint:
+        raise RunDirectoryError(
+            f"this run was begun on another device than {problem.host.name}; latencies of one say nothing about "
+            "another. Resume it where it was begun, or begin a new one."
+        )
     reference_ms = stored[0]["ms"] if stored else _time_reference(preparation, reference)
     model = MeasuringLatencyModel(
         reference,
         problem.conditions,
         reference_ms=reference_ms,
         seed=derive_seed(preparation.seed, "each", len(preparation.history.batches)),
+        host=problem.host,
     )
     predict = checked(model, "measure")
     fastest, slowest = (estimate.ms for estimate in predict(extreme_specs(problem)))
-    reporter.note(f"{problem.space.name} takes {fastest:.3g} to {slowest:.3g} ms here")
-    ruler = Ruler(problem.conditions, reference, predict, reference_ms=reference_ms)
+    reporter.note(f"{problem.space.name} takes {fastest:.3g} to {slowest:.3g} ms on {problem.host.name}")
+    ruler = Ruler(problem.conditions, reference, predict, reference_ms=reference_ms, host=problem.host)
     return Timing(ruler, fastest, slowest)
 
 
 def _time_reference(preparation: Preparation, reference: NetworkSpec) -> float:
     """The reference's milliseconds at the start of the search, over three fresh processes; stored."""
+    host = preparation.problem.host
     ms = reference_ms_of(
         reference,
         conditions=preparation.problem.conditions,
         seed=derive_seed(preparation.seed, "reference"),
+        host=host,
         on_progress=preparation.reporter.progress,
     )
-    preparation.store.append("reference", [{"ms": ms, "when": "start"}])
+    preparation.store.append("reference", [{"ms": ms, "when": "start", "device": host.device.fingerprint}])
     return ms
 
 
@@ -214,6 +238,6 @@ def _stored_calibration(preparation: Preparation) -> Calibration:
             f"{path} is missing or was changed since the search wrote it. Restore it, or begin a new run with --out."
         )
     try:
-        return read_calibration(path, this_device(), preparation.problem.conditions)
+        return read_calibration(path, preparation.problem.host.device, preparation.problem.conditions)
     except InputError as error:
         raise RunDirectoryError(f"{error} Resume the run where it was begun, or begin a new one.") from error

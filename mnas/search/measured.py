@@ -1,10 +1,10 @@
-"""Networks timed together on this device, in milliseconds as they are now."""
+"""Networks timed together on a device, in milliseconds as they are now."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mnas.latency import MeasurementSet, measure
+from mnas.latency import LOCAL, Host, MeasurementSet, measure
 from mnas.latency.conditions import Conditions
 from mnas.latency.intervals import DRIFT_REJECTS, DRIFT_WARNS
 from mnas.latency.measure import TOGETHER
@@ -13,12 +13,10 @@ from mnas.records import latency_fields
 from mnas.search.reporting import Reporter
 from mnas.search_space import NetworkSpec
 
-MEASURED = "measured on this device"
-
 
 @dataclass(frozen=True, slots=True)
 class DeviceLatency:
-    """One network's latency on this device.
+    """One network's latency on a device.
 
     Args:
         ms: as `measurement.own_ms`.
@@ -42,7 +40,12 @@ class DeviceLatencies:
     record: dict[str, Any]
 
 
-def measure_here(
+def measured_on(host: Host) -> str:
+    """What a latency that was measured there is called."""
+    return f"measured on {host.name}"
+
+
+def measure_together(
     networks: Mapping[str, NetworkSpec],
     *,
     reference: NetworkSpec,
@@ -51,6 +54,7 @@ def measure_here(
     processes: int,
     budget_s: float,
     seed: int,
+    host: Host = LOCAL,
     reporter: Reporter,
 ) -> DeviceLatencies:
     """All networks interleaved in fresh processes.
@@ -64,6 +68,7 @@ def measure_here(
         processes: fresh ones.
         budget_s: seconds, all processes together.
         seed: of order and intervals.
+        host: where.
         reporter: told of progress.
 
     Raises:
@@ -77,6 +82,7 @@ def measure_here(
         budget_s=budget_s,
         seed=seed,
         protocol=TOGETHER,
+        host=host,
         on_progress=reporter.progress,
     )
     warnings = list(result.warnings)
@@ -86,19 +92,20 @@ def measure_here(
             f"the reference network took {abs(moved):.0%} {'more' if moved > 0 else 'less'} now than at the start of "
             f"the search; the figures here are those of now."
         )
-    found = {name: _latency(result, name) for name in networks}
+    source = measured_on(host)
+    found = {name: _latency(result, name, source) for name in networks}
     apart = [abs(latency.fields["latency_raw_ms"] / latency.ms - 1) for latency in found.values()]
     if max(apart) > RAW_DIFFERS:
         warnings.append(
             f"the plain wall clock is up to {max(apart):.0%} from the time on the core (more than 10 % for "
-            f"{sum(a > RAW_DIFFERS for a in apart)} of {len(apart)} networks): other work on this device?"
+            f"{sum(a > RAW_DIFFERS for a in apart)} of {len(apart)} networks): other work on {host.name}?"
         )
     return DeviceLatencies(found, warnings, {**result.to_dict(), "start_reference_ms": start_ms})
 
 
-def _latency(result: MeasurementSet, name: str) -> DeviceLatency:
+def _latency(result: MeasurementSet, name: str, source: str) -> DeviceLatency:
     m, ms = result[name], own_ms(result[name].samples, seed=result.seed)
     # A wall clock far beyond the time on the core is another process's doing: no verdict on the network.
     noisy = m.raw_ms > (1 + DRIFT_REJECTS) * ms.value
-    fields = latency_fields(ms.value, m.raw_ms, ms.low, ms.high, MEASURED)
+    fields = latency_fields(ms.value, m.raw_ms, ms.low, ms.high, source)
     return DeviceLatency(ms.value, max(ms.high, m.raw_ms), "noisy" if noisy else m.status, fields)

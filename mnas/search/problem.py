@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnas.config import DEFAULT_RESOLUTION, PROXY, SearchConfig
 from mnas.errors import InputError, MnasError, SearchError
-from mnas.latency.conditions import Conditions
+from mnas.latency import LOCAL, Conditions, Host, check_conditions, parse_host
 from mnas.objective import Reward
 from mnas.protocols import AccuracyModel, Controller, LatencyModel, is_expensive
 from mnas.registry import BUILTIN, Kind, is_reference, make
@@ -25,8 +25,8 @@ DEFAULT_CLASSES = 1000  # ImageNet's
 class Problem:
     """What is searched, and how a network is judged.
 
-    `latency_plugin` is the user's own latency model, made; None where latency is known from this device, which
-    takes measuring and is prepared later. `data` is None where nothing is trained, else `device` is where that is done.
+    `latency_plugin` is the user's own latency model, made; None where latency is known from `host`, which takes
+    measuring and is prepared later. `data` is None where nothing is trained, else `device` is where that is done.
     """
 
     config: SearchConfig
@@ -39,6 +39,7 @@ class Problem:
     latency_plugin: LatencyModel | None
     data: "ImageData | None" = None
     device: str = "cpu"
+    host: Host = LOCAL
 
     @property
     def accuracy_name(self) -> str:
@@ -56,8 +57,11 @@ def make_problem(config: SearchConfig) -> Problem:
     Raises:
         InputError: something named cannot be loaded, or the parts do not fit each other.
         SearchError: a factory or the accuracy model raised.
+        MeasurementError: the device cannot be reached, or lacks what a measurement needs.
     """
     conditions = Conditions(threads=config.threads, batch=config.batch)
+    host = parse_host(config.device)
+    check_conditions(conditions, host)
     device = _device(config)
     data = make_data(config)
     space = make_space(config, data)
@@ -77,6 +81,7 @@ def make_problem(config: SearchConfig) -> Problem:
         latency_plugin=_latency_plugin(config, space, conditions),
         data=data,
         device=device,
+        host=host,
     )
     _preflight(problem)
     return problem

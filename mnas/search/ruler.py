@@ -1,14 +1,14 @@
-"""What a latency is measured with: this device, or a plug-in that speaks for its own."""
+"""What a latency is measured with: a device, or a plug-in that speaks for its own."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mnas.errors import MnasError, SearchError
-from mnas.latency import Conditions, check_estimates
+from mnas.latency import LOCAL, Conditions, Host, check_estimates
 from mnas.protocols import LatencyEstimate, LatencyModel
 from mnas.records import latency_fields
-from mnas.search.measured import MEASURED, DeviceLatencies, measure_here
+from mnas.search.measured import DeviceLatencies, measure_together, measured_on
 from mnas.search.reporting import Reporter
 from mnas.search_space import NetworkSpec, network_cost
 
@@ -24,8 +24,9 @@ class Ruler:
         reference: what measurements are paired with.
         predict: checked estimates of networks, in order; None where nothing predicts.
         plugin: name of the user's own model, whose word decides, since its device need not be this one; None
-            measures on this device.
+            measures on the host.
         reference_ms: the reference's milliseconds at the start; None where it was not timed.
+        host: where networks are measured.
     """
 
     conditions: Conditions
@@ -33,16 +34,17 @@ class Ruler:
     predict: Predict | None = None
     plugin: str | None = None
     reference_ms: float | None = None
+    host: Host = LOCAL
 
     @property
     def measures(self) -> bool:
-        """Whether networks are measured on this device."""
+        """Whether networks are measured."""
         return self.plugin is None
 
     @property
     def source(self) -> str:
         """What a latency found with this ruler is called."""
-        return MEASURED if self.plugin is None else f"predicted by {self.plugin}"
+        return measured_on(self.host) if self.plugin is None else f"predicted by {self.plugin}"
 
     def estimate(self, spec: NetworkSpec) -> float:
         """A network's cost, cheaply, in any unit: the prediction, or multiply-adds where nothing predicts."""
@@ -61,8 +63,8 @@ class Ruler:
         seed: int,
         reporter: Reporter,
     ) -> DeviceLatencies:
-        """All networks interleaved in fresh processes on this device; see `measured.measure_here`."""
-        return measure_here(
+        """All networks interleaved in fresh processes on the host; see `measured.measure_together`."""
+        return measure_together(
             networks,
             reference=self.reference,
             start_ms=self.reference_ms,
@@ -70,6 +72,7 @@ class Ruler:
             processes=processes,
             budget_s=budget_s,
             seed=seed,
+            host=self.host,
             reporter=reporter,
         )
 

@@ -11,6 +11,7 @@ from mnas.config import SearchConfig, make_config
 from mnas.env import environment
 from mnas.errors import InputError, MnasError, RunDirectoryError
 from mnas.files import write_json
+from mnas.latency import describe_conditions
 from mnas.objective import Reward
 from mnas.protocols import is_expensive
 from mnas.registry import is_reference
@@ -242,7 +243,7 @@ def _result(
         best_reward=None if best is None else best.reward,
         failed=counts["failed"],
         infeasible=counts["infeasible"],
-        conditions=problem.conditions.describe(),
+        conditions=describe_conditions(problem.conditions, problem.host),
         finalists=[] if final is None else [_with_training(row, history) for row in final.rows],
         comparison=[] if final is None else final.comparison,
         calibration=None if final is None else final.calibration,

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from mnas.errors import RunDirectoryError, UnknownNameError
+from mnas.errors import RunDirectoryError
 from mnas.files import read_json
 from mnas.rundir import RunDirectory
 from mnas.search.history import History
 from mnas.search.run import resume_command, stored_config
 from mnas.search_space import NetworkSpec
+from mnas.sources import run_network_file
 from mnas.store import EventStore
 
 
@@ -56,7 +57,7 @@ def export_run(path: Path, form: str, out: Path | None, network: str = "baseline
         SearchError: what was written differs from the torch module.
     """
     run = RunDirectory.open(path)
-    source = _network_file(run, network)
+    source = run_network_file(run, network)
     from mnas.export import export_network, file_names, target_files
 
     spec = NetworkSpec.from_dict(read_json(source))
@@ -75,24 +76,6 @@ def export_run(path: Path, form: str, out: Path | None, network: str = "baseline
         "error": exported.error,
         "files": [str(file) for file in exported.files],
     }
-
-
-def _network_file(run: RunDirectory, network: str) -> Path:
-    """The JSON of a network of the run."""
-    if not run.baseline.is_file():
-        raise RunDirectoryError(
-            f"{run.path} has no baseline yet; finish the search first: {resume_command(run, stored_config(run))}"
-        )
-    known: dict[str, Path] = {
-        "baseline": run.baseline,
-        **({"scaled": run.scaled} if run.scaled.is_file() else {}),
-    }
-    known |= {
-        file.stem: file for file in sorted((run.path / "family").glob("*.json")) if file.stem not in known
-    }
-    if network not in known:
-        raise UnknownNameError("network", network, known, hint=f"These are the networks of {run.path}.")
-    return known[network]
 
 
 def _spare(run: RunDirectory, targets: tuple[Path, ...], form: str, own: set[tuple[Path, str]]) -> None:

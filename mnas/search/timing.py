@@ -1,4 +1,4 @@
-"""How latency is known in a search: calibrated here, measured here, or a plug-in's word for its own device."""
+"""How latency is known in a search: calibrated, measured, or a plug-in's word for its own device."""
 
 import math
 import random
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mnas.latency import default_reference
+from mnas.latency import default_reference, describe_conditions
 from mnas.registry import resolve
 from mnas.rundir import RunDirectory
 from mnas.search.budget import search_budget
@@ -81,7 +81,7 @@ def prepare_timing(
     )
     timing = prepare(preparation)
     ruler = timing.ruler
-    where = "on this device" if ruler.measures else f"by {name}"
+    where = f"on {problem.host.name}" if ruler.measures else f"by {name}"
 
     def base_ms() -> float:
         if problem.config.base_latency is not None:
@@ -93,7 +93,7 @@ def prepare_timing(
         timing.fastest_ms,
         timing.slowest_ms,
         base_ms,
-        what=f"{problem.space.name} {where} ({problem.conditions.describe()})",
+        what=f"{problem.space.name} {where} ({describe_conditions(problem.conditions, problem.host)})",
         show=lambda ms: f"{ms:.3g} ms",
         note=reporter.note,
     )
@@ -114,7 +114,7 @@ def _untimed(preparation: Preparation) -> Timing:
         show=lambda count: f"{format_count(count)} MAdds",
         note=preparation.reporter.note,
     )
-    return Timing(Ruler(problem.conditions, reference), budget=budget)
+    return Timing(Ruler(problem.conditions, reference, host=problem.host), budget=budget)
 
 
 def _plugin(preparation: Preparation) -> Timing:

@@ -1,0 +1,68 @@
+"""Where a network comes from on the command line: a run, a file, or a published name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnas.errors import InputError, RunDirectoryError, UnknownNameError
+from mnas.files import read_json
+from mnas.rundir import RunDirectory
+from mnas.search_space import NetworkSpec
+from mnas.zoo import ZOO, published
+
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A network, what it is called, and the run that it comes from; None is none."""
+
+    spec: NetworkSpec
+    name: str
+    run: RunDirectory | None = None
+
+
+def find_source(what: str, network: str = BASELINE) -> Source:
+    """A network of a run directory, of a JSON file, or a published one.
+
+    Args:
+        what: a run directory, a network's JSON file, or a name of the zoo.
+        network: of a run: `baseline`, `scaled`, or a member of its family (`phi-2`).
+
+    Raises:
+        RunDirectoryError: a run without that network, or a file that cannot be read.
+        InputError: none of these, or a network asked for by name of what is no run.
+    """
+    path = Path(what)
+    if path.is_dir():
+        run = RunDirectory.open(path)
+        return Source(NetworkSpec.from_dict(read_json(run_network_file(run, network))), str(run.path), run)
+    if network != BASELINE:
+        raise InputError(f"{what!r} is no run directory: only a run has a network called {network!r}.")
+    if path.is_file():
+        return Source(NetworkSpec.from_dict(read_json(path)), what)
+    if what in ZOO:
+        return Source(published(what), what)
+    raise InputError(
+        f"{what!r} is neither a run directory, nor a network's JSON file, nor one of the published networks "
+        f"({', '.join(ZOO)})."
+    )
+
+
+def run_network_file(run: RunDirectory, network: str) -> Path:
+    """The JSON file of a run's network: `baseline`, `scaled`, or the name of a member in RUN/family.
+
+    Raises:
+        RunDirectoryError: the run has no baseline yet.
+        UnknownNameError: no network of that name in the run.
+    """
+    if not run.baseline.is_file():
+        raise RunDirectoryError(
+            f"{run.path} has no baseline yet; finish its search first: mnas resume {run.path}"
+        )
+    known: dict[str, Path] = {BASELINE: run.baseline}
+    if run.scaled.is_file():
+        known["scaled"] = run.scaled
+    known |= {file.stem: file for file in sorted(run.family_folder.glob("*.json")) if file.stem not in known}
+    if network not in known:
+        raise UnknownNameError("network", network, known, hint=f"These are the networks of {run.path}.")
+    return known[network]
