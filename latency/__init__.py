@@ -17,7 +17,7 @@ from mnas.latency.conditions import CPU, Conditions
 from mnas.latency.device import Device, this_device
 from mnas.latency.encoding_predictor import EncodingPredictor
 from mnas.latency.host import LOCAL, Host, check_conditions, describe_conditions, parse_host
-from mnas.latency.measure import measure, measure_each, reference_ms_of
+from mnas.latency.measure import measure, measure_each, measure_spread, reference_ms_of
 from mnas.latency.measurement import Measurement, MeasurementSet, ProcessSamples
 from mnas.latency.models import MeasuringLatencyModel
 from mnas.latency.networks import CalibrationNetwork, calibration_networks
@@ -66,6 +66,7 @@ __all__ = [
     "kept_calibrations",
     "measure",
     "measure_each",
+    "measure_spread",
     "nearest_reference",
     "noise_ceiling",
     "parse_host",

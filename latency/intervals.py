@@ -28,6 +28,8 @@ DRIFT_WARNS, DRIFT_REJECTS = 0.05, 0.30
 # Half-width, relative, beyond which a 95 % interval counts as one that will not close (chosen here: a tenth is
 # what a latency predictor is asked to hold, so a truth that is less certain than that is none).
 WIDEST = 0.10
+# Rounds of median polish (chosen here: with networks in two or three processes it stands still after five or so).
+POLISHES = 20
 _Z = NormalDist().inv_cdf(0.975)
 
 
@@ -120,6 +122,34 @@ def over_processes(ratios: Sequence[Interval]) -> Interval:
     half = shrink * math.hypot(between, within)
     centre = median(logs)
     return Interval(math.exp(centre), math.exp(centre - half), math.exp(centre + half))
+
+
+def process_effects(observed: Sequence[tuple[int, int, float]]) -> dict[int, float]:
+    """By how much each process shifted the ratios of all its networks alike, as a logarithm; their median is 0.
+
+    A process has luck that its networks share: where the reference's memory lies, what the device did in those seconds.
+    Networks that meet others in each process tell it from their own: median polish of network + process.
+
+    Args:
+        observed: (network, process, logarithm of the ratio), any numbers as names.
+
+    Reference: Tukey (1977), Exploratory Data Analysis, chapter 11 (median polish).
+
+    >>> process_effects([(0, 0, 1.0), (1, 0, 2.0), (2, 0, 3.0), (0, 1, 1.5), (1, 1, 2.5), (2, 1, 3.5)])
+    {0: -0.25, 1: 0.25}
+    """
+    effects = dict.fromkeys((process for _, process, _ in observed), 0.0)
+    by_network: dict[int, list[tuple[int, float]]] = {}
+    by_process: dict[int, list[tuple[int, float]]] = {}
+    for network, process, value in observed:
+        by_network.setdefault(network, []).append((process, value))
+        by_process.setdefault(process, []).append((network, value))
+    for _ in range(POLISHES):
+        own = {n: median(value - effects[p] for p, value in rows) for n, rows in by_network.items()}
+        effects = {p: median(value - own[n] for n, value in rows) for p, rows in by_process.items()}
+        centre = median(effects.values())
+        effects = {process: effect - centre for process, effect in effects.items()}
+    return effects
 
 
 def drift_within(reference_ms: Sequence[float]) -> float:

@@ -5,6 +5,7 @@ of ratios to an interleaved reference by under 1 %. Why fresh processes: they di
 The stop rule bounds an interval instead of fixing a number of runs, as MLPerf LoadGen's does.
 """
 
+import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
@@ -14,14 +15,18 @@ from mnas.errors import InputError
 from mnas.latency.conditions import Conditions
 from mnas.latency.host import LOCAL, Host, check_conditions
 from mnas.latency.intervals import DRIFT_WARNS
-from mnas.latency.measurement import RAW_DIFFERS, Measurement, MeasurementSet, judge, median_ms
+from mnas.latency.measurement import RAW_DIFFERS, Measurement, MeasurementSet, judge, level, median_ms
 from mnas.latency.operators import median_operators
 from mnas.latency.session import Progress, Session, Timeable
 from mnas.search_space import NetworkSpec
+from mnas.seeds import derive_seed
 
 TRIES = 3
 # Seconds for a reference in one process, beside a second session of itself (chosen here: some forty rounds of 8 ms).
 REFERENCE_S = 1.3
+# Networks interleaved in one process where there are many (chosen here: twelve sessions of some 60 MB are open at
+# once, and a process's start is shared by them all).
+GROUP = 12
 # Rounds: ten are the fewest whose bootstrap interval means something; with 400, noise of 10 % a run closes to 1 %.
 # Three sessions of the reference are open at once: where the memory of a session lies moves its latency by about 1 %
 # for as long as it lives, and the reference's share of that is in the ratio of every network beside it. With one the
@@ -137,6 +142,68 @@ def measure_each(
         on_progress=on_progress,
     )
     return _run(session, [[name] for name in networks], processes, reference_ms)
+
+
+def measure_spread(
+    networks: Mapping[str, Timeable],
+    *,
+    reference: NetworkSpec,
+    conditions: Conditions,
+    passes: int = 2,
+    group: int = GROUP,
+    budget_s: float = 0.25,
+    seed: int,
+    pin: bool = True,
+    profile_runs: int = 0,
+    host: Host = LOCAL,
+    on_progress: Progress | None = None,
+) -> MeasurementSet:
+    """Times many networks, each in several processes in different company.
+
+    In each pass the networks are dealt anew into groups; each is interleaved with the reference in a fresh process.
+    What a process does to all its networks alike is then told from what they are, and taken out (`measurement.level`).
+    Arguments as in `measure`, but:
+
+    Args:
+        networks: by name, at least one.
+        passes: processes for each network.
+        group: networks in a process.
+        budget_s: seconds for a network in one process, its session and warm-up included; six rounds are always done.
+
+    Raises:
+        InputError: no networks, a number outside its domain, or conditions that the host does not offer.
+        MeasurementError: a worker failed, another measurement holds the device, or it cannot be reached.
+    """
+    _check(networks, passes, None, budget_s)
+    check_conditions(conditions, host)
+    start, rng = time.perf_counter(), random.Random(derive_seed(seed, "company"))
+    session = Session(
+        networks,
+        reference,
+        conditions,
+        TOGETHER,
+        budget_s=budget_s,
+        seed=seed,
+        pin=pin,
+        profile_runs=profile_runs,
+        host=host,
+        on_progress=on_progress,
+    )
+    session.expect(passes * len(networks))
+    names = list(networks)
+    with host.open(session.say) as place:
+        for _ in range(passes):
+            rng.shuffle(names)
+            for company in _deal(names, group):
+                session.run([company], 1, place)
+    session.samples = level(session.samples)
+    return _result(session, passes, None, time.perf_counter() - start)
+
+
+def _deal(names: Sequence[str], size: int) -> list[list[str]]:
+    """As few groups of at most that size as there can be, of equal sizes but for one."""
+    count = -(-len(names) // size)
+    return [list(names[number::count]) for number in range(count)]
 
 
 def reference_ms_of(

@@ -1,5 +1,6 @@
 """What a measurement says: a ratio to the reference with its interval, milliseconds, and the raw samples."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from math import ceil
@@ -9,7 +10,15 @@ from typing import Any, Literal, Self
 from mnas.errors import InputError, UnknownNameError
 from mnas.latency.conditions import Conditions
 from mnas.latency.device import Device
-from mnas.latency.intervals import DRIFT_REJECTS, WIDEST, Interval, drifts, over_processes, paired_ratio
+from mnas.latency.intervals import (
+    DRIFT_REJECTS,
+    WIDEST,
+    Interval,
+    drifts,
+    over_processes,
+    paired_ratio,
+    process_effects,
+)
 from mnas.latency.operators import Operator
 from mnas.latency.worker import bootstrap_median
 from mnas.search_space import NetworkSpec
@@ -33,6 +42,8 @@ class ProcessSamples:
         closed: whether the ratio's interval closed to +-1 % before the budget ended.
         rejected: whether the noise gate left it out.
         drift: of the reference, a fraction; see `intervals.drifts`.
+        shift: what the ratio is divided by: how much this process shifted the ratios of all its networks, where they
+            were spread over processes so that this can be told (`intervals.process_effects`).
     """
 
     process: int
@@ -43,6 +54,7 @@ class ProcessSamples:
     closed: bool
     rejected: bool = False
     drift: float = 0.0
+    shift: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +192,32 @@ def judge(
         seed: of the bootstrap.
     """
     kept = [item for item in samples if not item.rejected]
-    ratio = over_processes(
-        [paired_ratio(item.candidate_ms, item.reference_ms, seed=seed) for item in kept or samples]
-    )
+    ratio = over_processes([_ratio(item, seed) for item in kept or samples])
     if len(kept) < ceil(processes / 2) or ratio.half_width > WIDEST:
         return "noisy", ratio
     closed = sum(item.closed for item in kept)
     return ("ok" if 2 * closed >= len(kept) else "unresolved"), ratio
+
+
+def _ratio(item: ProcessSamples, seed: int) -> Interval:
+    """Of one process, its shift taken out."""
+    found = paired_ratio(item.candidate_ms, item.reference_ms, seed=seed)
+    return Interval(found.value / item.shift, found.low / item.shift, found.high / item.shift)
+
+
+def level(samples: Mapping[str, tuple[ProcessSamples, ...]]) -> dict[str, tuple[ProcessSamples, ...]]:
+    """The same samples of several networks, each with the shift of its process; the rejected ones have no say in it."""
+    observed = [
+        (number, item.process, math.log(median(item.candidate_ms) / median(item.reference_ms)))
+        for number, items in enumerate(samples.values())
+        for item in items
+        if not item.rejected
+    ]
+    effects = process_effects(observed)
+    return {
+        name: tuple(replace(item, shift=math.exp(effects.get(item.process, 0.0))) for item in items)
+        for name, items in samples.items()
+    }
 
 
 def own_ms(samples: Sequence[ProcessSamples], *, seed: int) -> Interval:

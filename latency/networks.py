@@ -16,8 +16,8 @@ from mnas.search_space import (
 )
 from mnas.zoo import ZOO
 
-# How many of each group (chosen here: `mbconv`, the default space, is known best; 60 together take about a minute).
-MEMBERS = {"mbconv": 22, "mnasnet": 10, "scaled": 8, "widened": 4, "small": 7}
+# How many of each group (chosen here: with the published ones and the extremes 72, six groups of twelve).
+MEMBERS = {"mbconv": 24, "mnasnet": 16, "scaled": 8, "widened": 8, "small": 7}
 # phi and widths cover EfficientNet-B0 to B4 and MnasNet's width multipliers (tensorflow/tpu, mnasnet README).
 PHI, WIDTHS = (0.3, 4.0), (0.35, 1.6)
 SMALL_RESOLUTIONS, SMALL_CLASSES = (32, 64, 96, 128, 160, 192), (10, 100, 1000)
@@ -51,12 +51,15 @@ def calibration_networks(seed: int, members: dict[str, int] = MEMBERS) -> list[C
     def either() -> NetworkSpec:
         return member(rng.choice((mbconv, mbconv, mnasnet)))
 
-    draw: dict[str, Callable[[], NetworkSpec]] = {
-        "mbconv": lambda: member(mbconv),
-        "mnasnet": lambda: member(mnasnet),
-        "scaled": lambda: _scaled(either(), rng),
-        "widened": lambda: scale(either(), depth=1.0, width=rng.uniform(*WIDTHS), resolution=RESOLUTION),
-        "small": lambda: replace(
+    # Each is told where in its range it lies, 0 to 1, so that a group's networks cover it evenly.
+    draw: dict[str, Callable[[float], NetworkSpec]] = {
+        "mbconv": lambda share: member(mbconv),
+        "mnasnet": lambda share: member(mnasnet),
+        "scaled": lambda share: _scaled(either(), _between(PHI, share), rng),
+        "widened": lambda share: scale(
+            either(), depth=1.0, width=_between(WIDTHS, share), resolution=RESOLUTION
+        ),
+        "small": lambda share: replace(
             either(), resolution=rng.choice(SMALL_RESOLUTIONS), num_classes=rng.choice(SMALL_CLASSES)
         ),
     }
@@ -65,13 +68,20 @@ def calibration_networks(seed: int, members: dict[str, int] = MEMBERS) -> list[C
         for point, end in zip(extremes(space, _madds), ("smallest", "largest"), strict=True):
             networks.append(CalibrationNetwork(f"{space.name} {end}", space.name, space.decode(point)))
     for group, count in members.items():
-        networks += [CalibrationNetwork(f"{group} {i + 1}", group, draw[group]()) for i in range(count)]
+        networks += [
+            CalibrationNetwork(f"{group} {i + 1}", group, draw[group]((i + rng.random()) / count))
+            for i in range(count)
+        ]
     rng.shuffle(networks)
     return networks
 
 
-def _scaled(spec: NetworkSpec, rng: random.Random) -> NetworkSpec:
-    grown = compound_scale(spec, rng.uniform(*PHI))
+def _between(ends: tuple[float, float], share: float) -> float:
+    return ends[0] + (ends[1] - ends[0]) * share
+
+
+def _scaled(spec: NetworkSpec, phi: float, rng: random.Random) -> NetworkSpec:
+    grown = compound_scale(spec, phi)
     return replace(grown, resolution=round(grown.resolution * rng.uniform(TRIM, 1.0)))
 
 

@@ -93,7 +93,7 @@ class Session:
         Raises:
             MeasurementError: a worker failed, or the connection to its host was lost.
         """
-        self._total += processes * sum(map(len, groups))
+        self._total = max(self._total, self._done + processes * sum(map(len, groups)))
         for chunk in _chunks(groups):
             with tempfile.TemporaryDirectory(prefix="mnas-latency-") as folder:
                 reference = self._write(Path(folder) / "reference.onnx", self.reference)
@@ -106,6 +106,10 @@ class Session:
                     self._process(chunk, reference, there, place)
         for name in {name for group in groups for name in group}:
             self.samples[name] = gate(self.samples[name])
+
+    def expect(self, total: int) -> None:
+        """Tells beforehand how many networks x processes there will be, for `on_progress`."""
+        self._total = total
 
     def say(self, what: str) -> None:
         """Tells `on_progress`."""

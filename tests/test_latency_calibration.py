@@ -63,10 +63,11 @@ def made_up(monkeypatch):
 
         def run(job, on_event):
             events = [{"event": "start", "load": 0.0}]
-            for index, (path,) in enumerate(job["batches"]):
-                row = (prices[path] * np.exp(rng.normal(0, noise, 12))).tolist()
-                reference = [prices[job["reference"]]] * 12
-                fields = {"samples_ms": [row], "samples_wall_ms": [row], "reference_ms": reference}
+            luck = np.exp(rng.normal(0, noise))  # of a process: its reference is slow, or fast
+            for index, paths in enumerate(job["batches"]):
+                rows = [(prices[path] * np.exp(rng.normal(0, noise, 12))).tolist() for path in paths]
+                reference = [prices[job["reference"]] * luck] * 12
+                fields = {"samples_ms": rows, "samples_wall_ms": rows, "reference_ms": reference}
                 fields |= {"reference_wall_ms": reference, "closed": True, "providers": ["CPU"]}
                 fields |= {"profiles": []}
                 events.append({"event": "batch", "index": index, **fields})
@@ -88,7 +89,7 @@ def small_networks(count):
 
 def test_the_networks_hold_every_operation_width_and_resolution_that_is_searched():
     networks = calibration_networks(0)
-    assert len(networks) == len({network.name for network in networks}) == 60
+    assert len(networks) == len({network.name for network in networks}) == 72
     stages = [stage for network in networks for stage in network.spec.stages]
     assert {stage.op for stage in stages} == {"conv", "sepconv", "mbconv"}
     assert {stage.kernel for stage in stages} == {3, 5}
@@ -125,7 +126,7 @@ def test_calibration_end_to_end_on_this_device(small_calibration):
 def test_calibration_finds_the_prices_of_a_made_up_device(made_up):
     made_up(noise=0.01)
     found = calibrate(Conditions())
-    assert found.error.n == 60
+    assert found.error.n == 72
     assert found.error.mape < 0.02
     for point in found.points:
         assert point.predicted_ms == pytest.approx(point.measured_ms, rel=0.15)

@@ -27,7 +27,9 @@ from mnas.latency import (
     host,
     measure,
     measure_each,
+    measure_spread,
     reference_ms_of,
+    session,
     this_device,
     worker,
 )
@@ -45,7 +47,7 @@ from mnas.latency.intervals import (
     student_quantile,
 )
 from mnas.latency.lock import device_lock
-from mnas.latency.measurement import gate, judge, own_ms
+from mnas.latency.measurement import gate, judge, level, own_ms
 from mnas.latency.worker import FORMAT, bootstrap_median, common_loops
 from mnas.search_space import NetworkSpec, StageSpec
 
@@ -613,3 +615,54 @@ def test_importing_it_loads_neither_torch_nor_onnx():
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_what_a_process_does_to_all_its_networks_is_taken_out():
+    """Networks of ratio 1 to 4 in other company in each process; one process is 10 % slow for all that it times."""
+
+    def item(process, ratio):
+        rounds = (1.0,) * 12
+        return ProcessSamples(process, tuple(ratio * r for r in rounds), rounds, rounds, rounds, True)
+
+    slow = 1.1
+    samples = {
+        "a": (item(0, 1.0), item(1, 1.0), item(3, 1.0 * slow)),
+        "b": (item(0, 2.0), item(2, 2.0), item(3, 2.0 * slow)),
+        "c": (item(1, 4.0), item(2, 4.0), item(3, 4.0 * slow)),
+        "d": (item(0, 3.0), item(3, 3.0 * slow)),
+    }
+    levelled = level(samples)
+    assert [s.shift for s in levelled["a"]] == pytest.approx([1, 1, slow])
+    for name, expected in (("a", 1.0), ("b", 2.0), ("c", 4.0), ("d", 3.0)):
+        status, ratio = judge(levelled[name], 2, seed=0)
+        assert status == "ok"
+        assert ratio.value == pytest.approx(expected)
+    assert judge(samples["d"], 2, seed=0)[1].value == pytest.approx(3 * slow**0.5)
+
+
+def test_networks_are_spread_over_processes_in_other_company(monkeypatch):
+    company = []
+    original = session.Session._process
+
+    def process(self, groups, *more):
+        company.append([name for group in groups for name in group])
+        original(self, groups, *more)
+
+    monkeypatch.setattr(session.Session, "_process", process)
+    nets = {f"n{i}": tiny(1 + i) for i in range(5)}
+    seen = []
+    result = measure_spread(
+        nets,
+        reference=tiny(),
+        conditions=Conditions(),
+        group=3,
+        budget_s=0.05,
+        seed=1,
+        on_progress=lambda done, total, what: seen.append((done, total)),
+    )
+    assert [len(names) for names in company] == [3, 2, 3, 2]
+    assert sorted(company[0] + company[1]) == sorted(company[2] + company[3]) == sorted(nets)
+    assert set(company[0]) not in (set(company[2]), set(company[3]))
+    assert [len(m.samples) for m in result.measurements] == [2] * 5
+    assert seen[-1] == (10, 10)
+    assert result["n4"].ratio > result["n0"].ratio
