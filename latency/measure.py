@@ -162,6 +162,7 @@ def measure_spread(
 
     In each pass the networks are dealt anew into groups; each is interleaved with the reference in a fresh process.
     What a process does to all its networks alike is then told from what they are, and taken out (`measurement.level`).
+    Those that are noisy then get another process, twice at the most.
     Arguments as in `measure`, but:
 
     Args:
@@ -196,12 +197,16 @@ def measure_spread(
             rng.shuffle(names)
             for company in _deal(names, group):
                 session.run([company], 1, place)
+        for _ in range(TRIES - 1):
+            missing = [name for name in names if session.missing(name, passes)]
+            for company in _deal(missing, group):
+                session.run([company], 1, place)
     session.samples = level(session.samples)
     return _result(session, passes, None, time.perf_counter() - start)
 
 
 def _deal(names: Sequence[str], size: int) -> list[list[str]]:
-    """As few groups of at most that size as there can be, of equal sizes but for one."""
+    """As few groups of at most that size as there can be; their sizes differ by one at the most."""
     count = -(-len(names) // size)
     return [list(names[number::count]) for number in range(count)]
 

@@ -17,7 +17,7 @@ from mnas.latency import (
     Measurement,
     calibration_path,
     coverage,
-    measure,
+    measure_spread,
     noise_ceiling,
     read_calibration,
     reference_for,
@@ -33,8 +33,8 @@ from mnas.seeds import derive_seed
 from mnas.summary import table
 
 MADDS, CALIBRATED = "madds", "calibrated"
-# Networks interleaved in one measurement, fresh processes, and seconds for each network in all of them (chosen here).
-GROUP, PROCESSES, NETWORK_S = 10, 3, 4.0
+# Fresh processes for each network, and its seconds in each of them (chosen here: more than a calibration takes).
+PASSES, NETWORK_S = 4, 0.4
 # Fewest networks whose shares within 5 % mean anything (chosen here).
 FEWEST = 5
 
@@ -101,7 +101,7 @@ def validate(
     out: Path | None = None,
     plot: Path | None = None,
 ) -> dict[str, Any]:
-    """Measures networks by the full protocol and scores the predictions of their latencies.
+    """Measures networks and scores the predictions of their latencies.
 
     Args:
         predictor: `calibrated` (the device's kept calibration), `madds` (proportional to multiply-adds, by the median
@@ -214,31 +214,25 @@ def _measured(
     seed: int,
     reporter: Reporter,
 ) -> tuple[list[Measurement], float]:
-    """In groups, all interleaved with the reference; the noisy left out. And the reference's ms in the first group."""
-    keys, found = list(specs), list[Measurement]()
-    scale: float | None = None
-    for first in range(0, len(keys), GROUP):
-        reporter.stage(f"measuring networks {first + 1} to {min(len(keys), first + GROUP)} of {len(keys)}")
-        group = {key: specs[key] for key in keys[first : first + GROUP]}
-        result = measure(
-            group,
-            reference=reference,
-            conditions=conditions,
-            processes=PROCESSES,
-            reference_ms=scale,
-            budget_s=NETWORK_S * len(group),
-            seed=derive_seed(seed, "group", first),
-            host=host,
-            on_progress=reporter.progress,
-        )
-        scale = scale or result.reference_ms
-        found += [item for item in result.measurements if item.status != "noisy"]
-    if scale is None or len(found) < max(FEWEST, len(keys) // 2):
+    """Each in several processes in changing company; the noisy left out. And the reference's milliseconds."""
+    reporter.stage(f"measuring {len(specs)} networks in {PASSES} processes each")
+    result = measure_spread(
+        specs,
+        reference=reference,
+        conditions=conditions,
+        passes=PASSES,
+        budget_s=NETWORK_S,
+        seed=seed,
+        host=host,
+        on_progress=reporter.progress,
+    )
+    found = [item for item in result.measurements if item.status != "noisy"]
+    if len(found) < max(FEWEST, len(specs) // 2):
         raise MeasurementError(
-            f"only {len(found)} of {len(keys)} networks could be measured steadily: end other work on the device and "
+            f"only {len(found)} of {len(specs)} networks could be measured steadily: end other work on the device and "
             "try again; `mnas doctor` measures the noise."
         )
-    return found, scale
+    return found, result.reference_ms
 
 
 def _by_madds(specs: Sequence[NetworkSpec], truth: Sequence[float]) -> list[LatencyEstimate]:

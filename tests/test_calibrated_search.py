@@ -32,12 +32,12 @@ def grown(
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         keep_calibration(small_calibration)
         search = ("search", "--target-latency", "9ms", *SMALL, "--out", "run", "--json")
-        done = mnas(folder, *search, code=None)
+        done = mnas(folder, *search, code=None, quickly=True)
         said = done.stderr
         for _ in range(MOST_RESUMES):
             if done.returncode != 1 or "too noisy" not in done.stderr:
                 break
-            done = mnas(folder, "resume", "run", *SMALL[4:6], "--json", code=None)
+            done = mnas(folder, "resume", "run", *SMALL[4:6], "--json", code=None, quickly=True)
             said += done.stderr
     assert done.returncode == 0, said
     return folder, result_of(done), said

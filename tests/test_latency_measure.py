@@ -660,9 +660,10 @@ def test_networks_are_spread_over_processes_in_other_company(monkeypatch):
         seed=1,
         on_progress=lambda done, total, what: seen.append((done, total)),
     )
-    assert [len(names) for names in company] == [3, 2, 3, 2]
+    assert [len(names) for names in company[:4]] == [3, 2, 3, 2]  # what was noisy gets more
     assert sorted(company[0] + company[1]) == sorted(company[2] + company[3]) == sorted(nets)
     assert set(company[0]) not in (set(company[2]), set(company[3]))
-    assert [len(m.samples) for m in result.measurements] == [2] * 5
-    assert seen[-1] == (10, 10)
+    more = [name for names in company[4:] for name in names]
+    assert [len(m.samples) for m in result.measurements] == [2 + more.count(name) for name in nets]
+    assert seen[-1] == (10 + len(more), 10 + len(more))
     assert result["n4"].ratio > result["n0"].ratio

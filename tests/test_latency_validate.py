@@ -30,8 +30,8 @@ class ByMadds:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validating, "PROCESSES", 1)
-    monkeypatch.setattr(validating, "NETWORK_S", 0.4)
+    monkeypatch.setattr(validating, "PASSES", 1)
+    monkeypatch.setattr(validating, "NETWORK_S", 0.1)
 
 
 def test_unseen_networks_are_different_and_the_same_each_time() -> None:
