@@ -21,8 +21,8 @@ SOURCE = "calibrated predictor"
 FEWEST = 10
 # The share that an interval leaves out at each end.
 _TAIL = 0.05
-# Residuals that an interval rests on: those of the fitted networks nearest in latency. Relative errors differ between
-# networks of half a millisecond and of fifty. Chosen here: half of a calibration.
+# Residuals that an interval rests on: those of the fitted networks nearest in latency, by ratio. Relative errors differ
+# between networks of half a millisecond and of fifty. Chosen here: two fifths of a calibration.
 NEAREST = 30
 
 
@@ -125,8 +125,12 @@ class StructuralPredictor:
         falls between two (as in split conformal prediction), so that few residuals give a wide interval, not a
         narrow one.
         """
-        cut = bisect.bisect(self.residuals, (ms, 0.0))
-        first = min(max(0, cut - NEAREST // 2), max(0, len(self.residuals) - NEAREST))
+        # Of two networks at the edges of the window the one outside is further off, in the ratio of latencies.
+        first = bisect.bisect_left(
+            range(len(self.residuals) - NEAREST),
+            ms * ms,
+            key=lambda index: self.residuals[index][0] * self.residuals[index + NEAREST][0],
+        )
         return self._window_factors(first)
 
     def _window_factors(self, first: int) -> tuple[float, float]:

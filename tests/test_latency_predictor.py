@@ -227,6 +227,9 @@ def test_interval_by_hand():
     both = fitted(fast + slow)
     assert both.interval_factors(1.0) == both.interval_factors(0.01) == pytest.approx((0.99, 1.01))
     assert both.interval_factors(115.0) == both.interval_factors(900.0) == pytest.approx((0.8, 1.2))
+    # By ratio: of 1 ms and 100 ms, 9 ms is nearer to the first and 15 ms to the second.
+    assert both.interval_factors(9.0) == pytest.approx((0.99, 1.01))
+    assert both.interval_factors(15.0) == pytest.approx((0.8, 1.2))
 
 
 def test_a_device_that_runs_slower_scales_every_estimate():
