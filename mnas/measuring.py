@@ -29,6 +29,7 @@ from mnas.latency import (
 )
 from mnas.latency.agent import cache_folder
 from mnas.records import latency_fields, network_fields
+from mnas.search.measured import measured_on
 from mnas.search.reporting import Reporter
 from mnas.sources import BASELINE, find_source
 from mnas.summary import table
@@ -133,7 +134,7 @@ def measure_model(
         "model": model,
         "status": measured.status,
         **fields,
-        **_latency(measured, result, reference),
+        **_latency(measured, result, reference, host),
         "conditions": conditions.describe(result.device),
         "device": result.device.describe(),
         "warnings": list(result.warnings),
@@ -219,15 +220,15 @@ def _file(path: Path, wanted: Wanted) -> OnnxFile:
     return read_onnx(path, batch=wanted.batch, resolution=wanted.resolution)
 
 
-def _latency(measured: Measurement, result: MeasurementSet, reference: str) -> dict[str, Any]:
-    source = "measured" if measured.status == "ok" else f"measured ({measured.status})"
+def _latency(measured: Measurement, result: MeasurementSet, reference: str, host: Host) -> dict[str, Any]:
+    status = "" if measured.status == "ok" else f" ({measured.status})"
     return {
         **latency_fields(
             measured.latency_ms,
             measured.raw_ms,
             measured.low_ms,
             measured.high_ms,
-            f"{source} on this device",
+            f"{measured_on(host)}{status}",
         ),
         "ratio": measured.ratio,
         "ratio_low": measured.ratio_low,
