@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import date
 from typing import Any, Literal, Self
 
@@ -14,6 +14,7 @@ from mnas.latency.measure import measure_spread
 from mnas.latency.measurement import Measurement
 from mnas.latency.networks import CalibrationNetwork, calibration_networks
 from mnas.latency.predictor import StructuralPredictor
+from mnas.latency.references import reference_like
 from mnas.latency.scores import PredictionError, score
 from mnas.latency.session import Progress
 from mnas.search_space import NetworkSpec, SearchSpace, network_cost
@@ -121,12 +122,7 @@ def reference_for(spec: NetworkSpec) -> NetworkSpec:
     holds no dense k x k convolution but its stem's, so it cancels drift less well for members that are mostly
     those (a mismatched reference left 2.7 to 5.6 % where a matching one left under 1 %).
     """
-    return replace(
-        published(_REFERENCE),
-        resolution=spec.resolution,
-        num_classes=spec.num_classes,
-        in_channels=spec.in_channels,
-    )
+    return reference_like(spec, _REFERENCE)
 
 
 def calibrate(

@@ -121,7 +121,7 @@ def measure_each(
 ) -> MeasurementSet:
     """Times each network on its own with the reference, many in one process, warmed up lightly.
 
-    For many networks: calibration, or a search that measures every candidate. Arguments as in `measure`, but
+    For a search that measures every candidate, or the range of a space. Arguments as in `measure`, but
     `budget_s` is for one network in one process, its session and warm-up included.
 
     Raises:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mnas.cli.common import Debug, Json, app, print_result
+from mnas.cli.common import Debug, Device, Json, app, print_result, split_list
 
 latency = typer.Typer(
     help="Latency on a device: measured, calibrated, validated.", no_args_is_help=True, rich_markup_mode=None
@@ -20,7 +20,6 @@ Threads = Annotated[int, typer.Option(help="Threads of the network.")]
 Batch = Annotated[int, typer.Option(help="Images per run.")]
 Precision = Annotated[str, typer.Option(help="fp32 or int8.")]
 Provider = Annotated[str, typer.Option(help="ONNX Runtime's execution provider.")]
-Device = Annotated[str, typer.Option("--device", help="local, or ssh://user@host[:port].")]
 Seed = Annotated[int, typer.Option(help="Of order, inputs and intervals.")]
 CPU = "CPUExecutionProvider"
 
@@ -115,7 +114,6 @@ def latency_validate(
     debug: Debug = False,
 ) -> None:
     """Measures random networks that no calibration saw and scores the predictions of their latencies."""
-    from mnas.cli.common import split_list
     from mnas.console import ConsoleReporter
     from mnas.errors import InputError
     from mnas.latency import Conditions, parse_host

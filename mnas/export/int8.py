@@ -19,6 +19,7 @@ from mnas.files import read_json
 from mnas.inputs import InputTransform, input_transform
 from mnas.rundir import RunDirectory
 from mnas.search_space import NetworkSpec
+from mnas.sources import BASELINE, run_network_file
 from mnas.trainer.loop import Listener
 from mnas.trainer.plan import TrainingFolder
 from mnas.training import standard_error
@@ -67,11 +68,7 @@ def trained_network(source: Path) -> TrainedNetwork:
             )
         return _read(training.network, training.weights, training.onnx, train)
     run = RunDirectory.open(source)
-    if not run.baseline.is_file():
-        raise RunDirectoryError(
-            f"{source} has no baseline yet; finish its search first: mnas resume {source}"
-        )
-    return _read(run.baseline, run.weights, run.onnx, train)
+    return _read(run_network_file(run, BASELINE), run.weights, run.onnx, train)
 
 
 def _read(network: Path, weights: Path, onnx: Path, train: str) -> TrainedNetwork:
