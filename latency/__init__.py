@@ -17,6 +17,7 @@ from mnas.latency.conditions import CPU, Conditions
 from mnas.latency.device import Device, this_device
 from mnas.latency.encoding_predictor import EncodingPredictor
 from mnas.latency.host import LOCAL, Host, check_conditions, describe_conditions, parse_host
+from mnas.latency.kernel_predictor import KernelPredictor
 from mnas.latency.measure import measure, measure_each, measure_spread, reference_ms_of
 from mnas.latency.measurement import Measurement, MeasurementSet, ProcessSamples
 from mnas.latency.models import MeasuringLatencyModel
@@ -24,6 +25,7 @@ from mnas.latency.networks import CalibrationNetwork, calibration_networks
 from mnas.latency.onnx_file import OnnxFile, read_onnx
 from mnas.latency.operators import Operator
 from mnas.latency.predictor import StructuralPredictor
+from mnas.latency.predictors import Predictor
 from mnas.latency.references import REFERENCES, nearest_reference, reference_like
 from mnas.latency.scores import PredictionError, coverage, kendall, noise_ceiling, score, spearman
 from mnas.latency.session import Progress, Timeable
@@ -40,12 +42,14 @@ __all__ = [
     "EncodingPredictor",
     "Host",
     "Kept",
+    "KernelPredictor",
     "Measurement",
     "MeasurementSet",
     "MeasuringLatencyModel",
     "OnnxFile",
     "Operator",
     "PredictionError",
+    "Predictor",
     "ProcessSamples",
     "Progress",
     "StructuralPredictor",

@@ -61,6 +61,15 @@ FEATURES = (
     "match_elements",  # written by cutting or padding channels
 )
 
+# Kinds of work that latency is told by, and the features that belong to one alone, by how their names begin.
+WORK = ("pointwise", "depthwise", "dense", "activation", "gate", "pool", "other")
+_BEGINNINGS = {"silu": "activation", "clamp": "activation", **{kind: kind for kind in WORK}}
+
+
+def work_of(feature: str) -> str:
+    """The kind of work that a feature counts."""
+    return next((kind for start, kind in _BEGINNINGS.items() if feature.startswith(start)), "other")
+
 
 @lru_cache(maxsize=65536)
 def segment_features(segment: Segment) -> tuple[float, ...]:
@@ -107,7 +116,7 @@ def _conv(operation: Conv, channels: int, pixels: int, kernel: int, groups: int)
         return {"vector_madds": madds}
     out_pixels = height * width
     elements = channels * pixels + out * out_pixels
-    in_full, out_full = _full(channels), _full(out)
+    in_full, out_full = whole_blocks(channels), whole_blocks(out)
     sums: dict[str, float] = {
         "convolutions": 1,
         "weights": weights,
@@ -125,7 +134,7 @@ def _conv(operation: Conv, channels: int, pixels: int, kernel: int, groups: int)
     return sums | {"dense_madds": madds, "dense_padding": padding, "dense_elements": elements}
 
 
-def _full(channels: int) -> int:
+def whole_blocks(channels: int) -> int:
     """Channels rounded up to whole blocks."""
     return -(-channels // BLOCK) * BLOCK
 

@@ -137,6 +137,12 @@ def combine(amplitudes: Sequence[float] | Array, components: Sequence[Array]) ->
     return total
 
 
+def squared_exponential(first: Array, second: Array) -> Array:
+    """exp(-|x - y|^2 / 2) of points in length scales, `(n, d)` and `(m, d)` to `(n, m)`."""
+    square = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)[None] - 2 * first @ second.T
+    return np.asarray(np.exp(-0.5 * np.maximum(square, 0.0)), dtype=np.float64)
+
+
 @dataclass(frozen=True, slots=True)
 class GaussianProcess:
     """A process whose amplitudes were chosen by maximum marginal likelihood; make one with `fit`.

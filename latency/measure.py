@@ -170,6 +170,7 @@ def measure_spread(
         passes: processes for each network.
         group: networks in a process.
         budget_s: seconds for a network in one process, its session and warm-up included; six rounds are always done.
+        profile_runs: of each network in its first process alone.
 
     Raises:
         InputError: no networks, a number outside its domain, or conditions that the host does not offer.
@@ -197,6 +198,7 @@ def measure_spread(
             rng.shuffle(names)
             for company in _deal(names, group):
                 session.run([company], 1, place)
+            session.profile_runs = 0
         for _ in range(TRIES - 1):
             missing = [name for name in names if session.missing(name, passes)]
             for company in _deal(missing, group):

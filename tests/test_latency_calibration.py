@@ -89,7 +89,7 @@ def small_networks(count):
 
 def test_the_networks_hold_every_operation_width_and_resolution_that_is_searched():
     networks = calibration_networks(0)
-    assert len(networks) == len({network.name for network in networks}) == 72
+    assert len(networks) == len({network.name for network in networks}) == 84
     stages = [stage for network in networks for stage in network.spec.stages]
     assert {stage.op for stage in stages} == {"conv", "sepconv", "mbconv"}
     assert {stage.kernel for stage in stages} == {3, 5}
@@ -126,7 +126,7 @@ def test_calibration_end_to_end_on_this_device(small_calibration):
 def test_calibration_finds_the_prices_of_a_made_up_device(made_up):
     made_up(noise=0.01)
     found = calibrate(Conditions())
-    assert found.error.n == 72
+    assert found.error.n == 84
     assert found.error.mape < 0.02
     for point in found.points:
         assert point.predicted_ms == pytest.approx(point.measured_ms, rel=0.15)

@@ -1,0 +1,229 @@
+"""Latency predicted from the kernels that a network is run as, priced by profiles, and from structural sums."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnas.errors import InputError
+from mnas.latency.features import WORK
+from mnas.latency.kernel_prices import KernelPrices
+from mnas.latency.kernels import Kernel, kernel_times, named_kernels, segment_alignment
+from mnas.latency.operators import Operator
+from mnas.latency.predictor import SOURCE, StructuralPredictor
+from mnas.latency.stacking import Estimates, Stack
+from mnas.protocols import LatencyEstimate
+from mnas.search_space import NetworkSpec, Segment, segments
+
+Array = NDArray[np.float64]
+Profiled = list[tuple[Kernel, float]]
+
+FORMAT = "mnas.kernel_predictor/1"
+# Folds of the kernels' held-out estimates (chosen here).
+FOLDS = 8
+# A profile counts if it took so many times its network's unprofiled run, give or take, relative to the usual
+# (chosen here). One in thirty has an operator that took ten times what the same took elsewhere.
+OFF = 0.12
+# And if its operators last so long on average: times are whole microseconds, and profiling itself takes about one.
+SHORTEST_MS = 0.01
+# And if so much of its time belongs to operators of known names; less where a provider fuses in its own way.
+NAMED = 0.7
+# What the kinds of kernels count for in `shares`.
+_WORK_OF = {
+    "swish": "activation",
+    "match": "other",
+    "add": "other",
+    "global_pool": "other",
+    "linear": "other",
+}
+# Fewest profiles of use to price kernels by (chosen here).
+FEWEST = 20
+
+
+class TooFewProfilesError(InputError):
+    """Profiles do not tell what kernels take: of too few networks, or too small ones, or by other names."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelPredictor:
+    """Kernels and structural sums together, stacked; with an interval. Make one with `fit` or `from_dict`.
+
+    Args:
+        sums: fitted to the networks' latencies.
+        kernels: prices from their profiles.
+        stack: what makes one of the two, from their held-out errors.
+        device: what the estimates hold for, in words.
+        factor: what everything is multiplied by.
+    """
+
+    sums: StructuralPredictor
+    kernels: KernelPrices
+    stack: Stack
+    device: str
+    factor: float = 1.0
+    # By segment: ms by sums, ms by kernels, number of kernels, and of those that read unaligned channels.
+    _rows: dict[Segment, Array] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def fit(
+        cls,
+        networks: Sequence[NetworkSpec],
+        latencies_ms: Sequence[float],
+        profiles: Sequence[Sequence[Operator]],
+        *,
+        device: str,
+        seed: int,
+    ) -> tuple[Self, Array]:
+        """The predictor fitted on all networks, and a prediction for each from fits that did not see it, ms.
+
+        Args:
+            networks: at least 20 with a usable profile.
+            latencies_ms: of each, positive.
+            profiles: of each, its operators in order with their times.
+            device: what the estimates hold for, in words.
+            seed: of the folds.
+
+        Raises:
+            TooFewProfilesError: too few of the profiles are of use.
+            InputError: too few networks, or a latency that is not positive and finite.
+        """
+        sums, sums_held = StructuralPredictor.fit(networks, latencies_ms, device=device, seed=seed)
+        measured = np.asarray(latencies_ms, dtype=np.float64)
+        profiled = _usable(networks, measured, profiles)
+        kernels = _leveled(profiled, networks, measured)
+        kernels_held = np.empty(measured.size)
+        for fold in np.array_split(np.random.default_rng(seed).permutation(measured.size), FOLDS):
+            rest = np.setdiff1d(np.arange(measured.size), fold)
+            prices = _leveled(
+                [profiled[number] for number in rest],
+                [networks[number] for number in rest],
+                measured[rest],
+                kernels,
+            )
+            kernels_held[fold] = prices.network_ms([networks[number] for number in fold])
+        alignment = np.array([_alignment(spec) for spec in networks], dtype=np.float64)
+        stack = Stack.fit(_estimates(networks, sums_held, kernels_held, *alignment.T), measured)
+        return cls(sums, kernels, stack, device), stack.held_out_ms
+
+    def predict(self, specs: Sequence[NetworkSpec]) -> list[LatencyEstimate]:
+        """One estimate for each network, in order, with its 90 % interval.
+
+        Raises:
+            InputError: a network has an operation that no fitted network had.
+        """
+        if not specs:
+            return []
+        parts = [segments(spec) for spec in specs]
+        new = list({segment for found in parts for segment in found if segment not in self._rows})
+        for segment, kernels_ms in zip(new, self.kernels.segment_ms(new), strict=True):
+            self._rows[segment] = np.array(
+                [self.sums.segment_ms(segment), kernels_ms, *segment_alignment(segment)]
+            )
+        amounts = np.array([np.sum([self._rows[part] for part in found], axis=0) for found in parts])
+        middle, half = self.stack.predict(_estimates(specs, *amounts.T))
+        ms = self.factor * middle
+        bounds = zip(ms.tolist(), (ms * np.exp(-half)).tolist(), (ms * np.exp(half)).tolist(), strict=True)
+        return [LatencyEstimate(value, low, high, SOURCE, self.device) for value, low, high in bounds]
+
+    def shares(self, spec: NetworkSpec) -> dict[str, float]:
+        """Predicted milliseconds by kind of work; they add up to the prediction."""
+        parts = dict.fromkeys(WORK, 0.0)
+        for kind, ms in self.kernels.by_kind(spec).items():
+            parts[_WORK_OF.get(kind, kind)] += ms
+        scale = self.predict([spec])[0].ms / sum(parts.values())
+        return {kind: ms * scale for kind, ms in parts.items()}
+
+    def scaled(self, factor: float) -> Self:
+        """The predictor for the same device when everything takes `factor` times as long."""
+        return type(self)(self.sums, self.kernels, self.stack, self.device, self.factor * factor)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, with the format's name and version first."""
+        return {
+            "format": FORMAT,
+            "sums": self.sums.to_dict(),
+            "kernels": self.kernels.to_dict(),
+            "stack": self.stack.to_dict(),
+            "device": self.device,
+            "factor": self.factor,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: not this format, or a field that is missing, mistyped or out of its domain.
+        """
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+            raise InputError(f"expected a predictor of format {FORMAT!r}.")
+        try:
+            factor = float(data["factor"])
+            if not 0 < factor < np.inf:
+                raise ValueError(f"factor must be positive, got {factor}")
+            return cls(
+                StructuralPredictor.from_dict(data["sums"]),
+                KernelPrices.from_dict(data["kernels"]),
+                Stack.from_dict(data["stack"]),
+                str(data["device"]),
+                factor,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"kernel predictor: a field is missing or mistyped: {error}.") from error
+
+
+def _usable(
+    networks: Sequence[NetworkSpec], measured_ms: Array, profiles: Sequence[Sequence[Operator]]
+) -> list[Profiled | None]:
+    """Of each network its kernels with their share of its unprofiled time, ms; None where its profile is of no use."""
+    found: list[tuple[Profiled, float] | None] = []
+    for spec, ms, operators in zip(networks, measured_ms.tolist(), profiles, strict=True):
+        named = named_kernels(spec)
+        times, known = kernel_times(named, operators)
+        total = sum(times)
+        if not operators or known < NAMED or total < SHORTEST_MS * len(operators):
+            found.append(None)
+            continue
+        scale = ms / total
+        rows = [(item.kernel, time * scale) for item, time in zip(named, times, strict=True)]
+        found.append((rows, scale))
+    scales = [item[1] for item in found if item is not None]
+    usual = median(scales) if scales else 1.0
+    usable = [item[0] if item is not None and abs(item[1] / usual - 1) <= OFF else None for item in found]
+    count = sum(item is not None for item in usable)
+    if count < FEWEST:
+        raise TooFewProfilesError(
+            f"kernels are priced by the profiles of at least {FEWEST} networks; {count} of {len(networks)} are of use."
+        )
+    return usable
+
+
+def _leveled(
+    profiled: Sequence[Profiled | None],
+    networks: Sequence[NetworkSpec],
+    measured_ms: Array,
+    others: KernelPrices | None = None,
+) -> KernelPrices:
+    """Prices from the profiles, at the level at which the median network takes what it was measured to take.
+
+    `others` price the kinds of kernels that none of the profiles has.
+    """
+    prices = KernelPrices.fit([rows for rows in profiled if rows is not None])
+    if others is not None:
+        prices = KernelPrices({**others.kinds, **prices.kinds})
+    return prices.leveled(float(np.median(measured_ms / prices.network_ms(networks))))
+
+
+def _estimates(
+    specs: Sequence[NetworkSpec], sums_ms: Array, kernels_ms: Array, kernels: Array, unaligned: Array
+) -> Estimates:
+    """`kernels` is how many each network runs, `unaligned` how many of them read channels that fill no blocks."""
+    resolution = np.array([spec.resolution for spec in specs], dtype=np.float64)
+    return Estimates(sums_ms, kernels_ms, resolution, unaligned / kernels)
+
+
+def _alignment(spec: NetworkSpec) -> list[int]:
+    return [sum(column) for column in zip(*map(segment_alignment, segments(spec)), strict=True)]

@@ -1,0 +1,309 @@
+"""Kernels of a network, their times in a profile, and the predictor that is made from them."""
+
+import json
+import math
+import random
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mnas.errors import InputError
+from mnas.latency import Conditions, KernelPredictor, Operator, calibration_networks, coverage, measure, score
+from mnas.latency.kernel_predictor import TooFewProfilesError
+from mnas.latency.kernel_prices import KernelPrices
+from mnas.latency.kernels import Kernel, Named, kernel_times, named_kernels, network_kernels
+from mnas.latency.predictors import predictor_from_dict
+from mnas.latency.stacking import Estimates, Stack
+from mnas.search_space import NetworkSpec, StageSpec, mbconv_space, mnasnet_space
+from mnas.zoo import published
+
+B0 = published("efficientnet_b0")
+
+
+def operator(name: str, ms: float, kind: str = "Conv") -> Operator:
+    return Operator(name, kind, "CPUExecutionProvider", ms, ())
+
+
+# --- kernels -----------------------------------------------------------------------------------------------
+
+
+def test_kernels_of_efficientnet_b0_by_hand() -> None:
+    kernels = network_kernels(B0)
+    kinds = Counter(kernel.kind for kernel in kernels.elements())
+    # Sixteen blocks, the first without expansion; a stem and a head around them.
+    assert kinds == {
+        "dense": 1,
+        "pointwise": 16 + 15 + 1,
+        "depthwise": 16,
+        "swish": 1 + 16 + 15 + 1,
+        "gate": 16,
+        "global_pool": 1,
+        "linear": 1,
+    }
+    # Layers that keep their shape add their input: all but the first of each stage of 1, 2, 2, 3, 3, 4, 1.
+    assert sum(kernel.added for kernel in kernels.elements()) == 9
+    assert kernels[Kernel("dense", 3, 32, 112, 112, 3, 2)] == 1
+    assert kernels[Kernel("depthwise", 32, 32, 112, 112, 3)] == 1
+    assert kernels[Kernel("gate", 32, 8, 112, 112)] == 1
+    # Three layers of the fifth stage have 672 channels inside, two of them add.
+    assert kernels[Kernel("pointwise", 672, 112, 14, 14, added=True)] == 2
+    assert kernels[Kernel("linear", 1280, 1000, 1, 1)] == 1
+
+
+def test_a_pooling_skip_that_changes_channels_is_added_by_itself() -> None:
+    spec = NetworkSpec(16, (StageSpec("conv", 3, 1, 24, skip="pool"),), 32, resolution=16, num_classes=10)
+    kernels = network_kernels(replace(spec, style=replace(spec.style, activation="relu")))
+    assert kernels[Kernel("pool", 16, 16, 8, 8, 3)] == 1
+    assert kernels[Kernel("match", 16, 24, 8, 8)] == 1
+    assert kernels[Kernel("add", 24, 24, 8, 8)] == 1
+    assert not any(kernel.added for kernel in kernels)
+
+
+@pytest.mark.parametrize("make", [mbconv_space, mnasnet_space])
+def test_named_and_counted_kernels_agree(make) -> None:
+    space, rng = make(resolution=64), random.Random(0)
+    for _ in range(20):
+        spec = space.decode(space.sample(rng))
+        named = named_kernels(spec)
+        assert Counter(item.kernel for item in named) == network_kernels(spec)
+        names = [name for item in named for name in item.names]
+        assert len(names) == len(set(names))
+
+
+def test_operators_belong_to_kernels_by_name_and_changes_of_layout_to_their_neighbours() -> None:
+    convolution = Kernel("pointwise", 16, 16, 8, 8)
+    kernels = [
+        Named(convolution, ("blocks.0.0.conv_pw",)),
+        Named(Kernel("swish", 16, 16, 8, 8), ("blocks.0.0.act1",)),
+        Named(Kernel("gate", 16, 4, 8, 8), ("blocks.0.0.se",)),
+        Named(convolution._replace(added=True), ("blocks.0.0.conv_pwl", "blocks.0.0.add")),
+    ]
+    times, share = kernel_times(
+        kernels,
+        [
+            operator("ReorderInput_token_3", 1.0, "ReorderInput"),
+            operator("blocks.0.0.conv_pw_nchwc", 2.0),
+            operator("blocks.0.0.act1/QuickGeluFusion/", 4.0, "QuickGelu"),
+            operator("blocks.0.0.se.conv_reduce_nchwc", 8.0),
+            operator("Reorder_out", 16.0, "ReorderOutput"),
+            operator("blocks.0.0.se.multiply", 32.0, "Mul"),
+            operator("blocks.0.0.add_nchwc", 64.0),
+        ],
+    )
+    # The first has only a convolution beside it; the other lies beside the gate.
+    assert times == [1.0 + 2.0, 4.0, 8.0 + 16.0 + 32.0, 64.0]
+    assert share == pytest.approx((127.0 - 17.0) / 127.0)
+
+
+def test_a_real_profile_belongs_to_the_kernels() -> None:
+    space = mnasnet_space(resolution=64)
+    values = {choice.name: choice.options[-1] for choice in space.choices}
+    networks = {
+        "b0": replace(B0, resolution=64),
+        "mnasnet": space.decode(space.from_values({**values, "block2.skip": "pool", "block3.skip": "pool"})),
+    }
+    found = measure(
+        networks,
+        reference=networks["b0"],
+        conditions=Conditions(),
+        processes=1,
+        budget_s=0.6,
+        seed=0,
+        profile_runs=3,
+    )
+    for name, spec in networks.items():
+        times, share = kernel_times(named_kernels(spec), found[name].operators)
+        assert share > 0.7
+        assert sum(times) == pytest.approx(sum(operator.ms for operator in found[name].operators))
+        assert min(times) > 0
+
+
+# --- prices ------------------------------------------------------------------------------------------------
+
+
+def made_up_ms(kernel: Kernel) -> float:
+    """A device with channels in blocks of 16, in whose depthwise convolutions of 5 something is slow."""
+    blocks = math.ceil(kernel.inputs / 16) * math.ceil(kernel.outputs / 16)
+    pixels = kernel.height * kernel.width
+    work = {
+        "pointwise": blocks * pixels * 4e-6,
+        "dense": blocks * pixels * kernel.size**2 * 5e-6,
+        "depthwise": kernel.inputs * pixels * kernel.size**2 * (3e-8 if kernel.size == 3 else 5e-8),
+        "linear": kernel.inputs * kernel.outputs * 2e-7,
+    }
+    return 0.004 + work.get(kernel.kind, kernel.inputs * pixels * 2e-7)
+
+
+def made_up(
+    seed: int, rng: np.random.Generator
+) -> tuple[list[NetworkSpec], list[float], list[list[Operator]]]:
+    """Networks, latencies with 1 % noise, and profiles with 5 %."""
+    networks = [item.spec for item in calibration_networks(seed)]
+    true = [[made_up_ms(item.kernel) for item in named_kernels(spec)] for spec in networks]
+    profiles = [
+        [
+            operator(item.names[0], ms * math.exp(0.05 * rng.normal()))
+            for item, ms in zip(named_kernels(spec), times, strict=True)
+        ]
+        for spec, times in zip(networks, true, strict=True)
+    ]
+    return networks, [sum(times) * math.exp(0.01 * rng.normal()) for times in true], profiles
+
+
+def test_prices_hold_for_shapes_that_were_not_seen() -> None:
+    rng = random.Random(0)
+    space = mbconv_space()
+    seen, unseen = (
+        [replace(space.decode(space.sample(rng)), resolution=rng.choice((128, 224))) for _ in range(30)],
+        [replace(space.decode(space.sample(rng)), resolution=160) for _ in range(10)],
+    )
+    prices = KernelPrices.fit(
+        [[(k, made_up_ms(k)) for k in network_kernels(spec).elements()] for spec in seen]
+    )
+    true = [sum(made_up_ms(k) for k in network_kernels(spec).elements()) for spec in unseen]
+    assert score(true, prices.network_ms(unseen)).mape < 0.05
+    by_kind = prices.leveled(2.0).by_kind(unseen[0])
+    assert sum(by_kind.values()) == pytest.approx(2.0 * prices.network_ms(unseen[:1])[0])
+    with pytest.raises(InputError, match="without a kernel of kind 'add'"):
+        prices.network_ms([mnasnet_with_pool()])
+
+
+def mnasnet_with_pool() -> NetworkSpec:
+    space = mnasnet_space()
+    values = {choice.name: choice.options[0] for choice in space.choices}
+    return space.decode(space.from_values({**values, "block2.skip": "pool"}))
+
+
+def test_a_kernel_that_is_slow_for_no_reason_is_priced_as_it_was_seen() -> None:
+    usual = [Kernel("pointwise", 16 * n, 16 * m, 28, 28) for n in range(1, 7) for m in range(1, 7)]
+    slow = usual[14]
+    times = [[(kernel, made_up_ms(kernel) * (1.8 if kernel == slow else 1.0)) for kernel in usual]] * 5
+    found = KernelPrices.fit(times).kinds["pointwise"].prices(usual)
+    ratios = found / [made_up_ms(kernel) for kernel in usual]
+    assert ratios[14] > 1.4
+    assert np.median(np.abs(ratios - 1)) < 0.05
+
+
+# --- stacking ----------------------------------------------------------------------------------------------
+
+
+def estimates(
+    rng: np.random.Generator, count: int, sums_sd: float, kernels_sd: float
+) -> tuple[Estimates, np.ndarray]:
+    """Networks of 1 to 20 ms, and what they take."""
+    true = np.exp(rng.uniform(0, 3, count))
+    noisy = [true * np.exp(sd * rng.normal(size=count)) for sd in (sums_sd, kernels_sd)]
+    return Estimates(*noisy, np.full(count, 224.0), np.zeros(count)), true
+
+
+def test_the_better_of_two_estimates_is_followed_where_it_is_better() -> None:
+    rng = np.random.default_rng(0)
+    known, true = estimates(rng, 200, 0.0, 0.0)
+    small = known.size < 1.5
+    kernels = true * np.exp(np.where(small, 0.3, 0.01) * rng.normal(size=200))
+    sums = true * np.exp(np.where(small, 0.01, 0.3) * rng.normal(size=200))
+    stack = Stack.fit(Estimates(sums, kernels, known.resolution, known.unaligned), true)
+    new = Estimates(*(np.array(row) for row in ([1.3, 26.0], [1.6, 13.0], [224.0] * 2, [0.0] * 2)))
+    ms, _ = stack.predict(new)
+    assert ms[0] == pytest.approx(1.3, rel=0.05)  # by sums
+    assert ms[1] == pytest.approx(13.0, rel=0.05)  # by kernels
+    assert stack.held_out_ms == pytest.approx(true, rel=0.5)
+    assert score(true, stack.held_out_ms).mape < 0.05
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_intervals_hold_nine_of_ten_and_widen_outside_the_range(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    known, true = estimates(rng, 84, 0.06, 0.04)
+    stack = Stack.fit(known, true)
+    new, measured = estimates(rng, 2000, 0.06, 0.04)
+    ms, half = stack.predict(new)
+    assert 0.85 <= coverage(measured, ms * np.exp(-half), ms * np.exp(half)) <= 0.95
+    # At e times and e^2 times the largest known network the interval is twice and three times as wide.
+    edge = math.exp(known.size.max())
+    far = np.array([edge, edge * math.e, edge * math.e**2])
+    _, widths = stack.predict(Estimates(far, far, np.full(3, 224.0), np.zeros(3)))
+    assert widths[1] / widths[0] == pytest.approx(2.0, rel=0.15)
+    assert widths[2] / widths[0] == pytest.approx(3.0, rel=0.15)
+
+
+# --- predictor ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[KernelPredictor, np.ndarray, list[float]]:
+    networks, latencies, profiles = made_up(0, np.random.default_rng(0))
+    predictor, held_out = KernelPredictor.fit(networks, latencies, profiles, device="made up", seed=0)
+    return predictor, held_out, latencies
+
+
+def test_a_made_up_device_is_predicted_with_intervals_that_hold(fitted) -> None:
+    predictor, held_out, latencies = fitted
+    assert score(latencies, held_out).within_5 > 0.9
+    unseen = [item.spec for item in calibration_networks(1)]
+    true = [sum(made_up_ms(k) for k in network_kernels(spec).elements()) for spec in unseen]
+    found = predictor.predict(unseen)
+    error = score(true, [item.ms for item in found])
+    assert error.within_5 > 0.9
+    assert error.spearman > 0.99
+    assert all(item.low_ms < item.ms < item.high_ms for item in found)
+    assert coverage(true, [item.low_ms for item in found], [item.high_ms for item in found]) > 0.85
+    assert predictor.predict([]) == []
+
+
+def test_one_profile_that_is_far_off_changes_little(fitted) -> None:
+    networks, latencies, profiles = made_up(0, np.random.default_rng(0))
+    broken = next(number for number, ms in enumerate(latencies) if ms > 5)
+    first = profiles[broken][0]
+    profiles[broken][0] = replace(first, ms=first.ms + latencies[broken])
+    again, _ = KernelPredictor.fit(networks, latencies, profiles, device="made up", seed=0)
+    ours, theirs = (p.predict([B0])[0].ms for p in (fitted[0], again))
+    assert theirs == pytest.approx(ours, rel=0.01)
+
+
+def test_a_predictor_survives_json_scales_and_says_what_takes_how_long(fitted) -> None:
+    predictor = fitted[0]
+    again = predictor_from_dict(json.loads(json.dumps(predictor.to_dict())))
+    before, after = (p.predict([B0])[0] for p in (predictor, again))
+    assert (after.ms, after.low_ms, after.high_ms) == pytest.approx(
+        (before.ms, before.low_ms, before.high_ms)
+    )
+    assert predictor.scaled(1.5).scaled(2.0).predict([B0])[0].ms == pytest.approx(3.0 * before.ms)
+    shares = predictor.scaled(2.0).shares(B0)
+    assert sum(shares.values()) == pytest.approx(2.0 * before.ms)
+    assert shares["pool"] == 0 < shares["gate"]
+
+
+def test_networks_too_small_for_a_profile_are_refused_in_words() -> None:
+    networks, latencies, profiles = made_up(0, np.random.default_rng(0))
+    tiny = [[replace(item, ms=item.ms / 100) for item in operators] for operators in profiles]
+    with pytest.raises(TooFewProfilesError, match="at least 20 networks; 0 of 84 are of use"):
+        KernelPredictor.fit(networks, latencies, tiny, device="d", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("factor",), 0),
+        (("stack", "noise"), -1.0),
+        (("stack", "measured_ms"), [1.0]),
+        (("kernels", "kinds", "linear", "weights"), []),
+        (("kernels", "kinds", "linear", "coefficients"), [-1.0, 1.0]),
+        (("kernels",), None),
+    ],
+)
+def test_a_damaged_predictor_is_refused(fitted, path: tuple[str, ...], value: object) -> None:
+    data = json.loads(json.dumps(fitted[0].to_dict()))
+    place = data
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    with pytest.raises(InputError, match="kernel predictor"):
+        predictor_from_dict(data)
+
+
+def test_a_predictor_of_another_format_is_refused() -> None:
+    with pytest.raises(InputError, match=r"got 'mnas\.other/1'"):
+        predictor_from_dict({"format": "mnas.other/1"})
