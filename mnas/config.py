@@ -24,6 +24,8 @@ LONGER, DEFAULT_FINALS = 4, 3
 # Of torch in training. Chosen here: at 32 pixels two gain a quarter on free cores, but where another process wants a
 # core they wait for each other (302 s instead of 5 s), and one gives the same weights whatever the number of cores.
 DEFAULT_TRAIN_THREADS = 1
+# Of a latency estimate with its interval: its centre.
+DEFAULT_QUANTILE = 0.5
 # What belongs to training, and so to --data; and what belongs to the proxy alone.
 TRAINING = ("epochs", "skip_unreadable", "final_epochs", "finals", "train_device", "train_threads")
 PROXY = ("proxy_images", "proxy_resolution", "proxy_width", "proxy_seeds", "halving", "candidate_timeout")
@@ -63,6 +65,7 @@ class SearchConfig(BaseModel):
     train_device: str | None = None
     train_threads: Positive | None = None
     latency: str = "calibrated"
+    latency_quantile: Annotated[float, Field(ge=0.05, le=0.95)] | None = None
     device: str = "local"
     recalibrate: bool = False
     accuracy: str | None = None
@@ -88,6 +91,10 @@ class SearchConfig(BaseModel):
                 parse(text, what=what)
         if self.base_latency is not None and self.target_latency is None:
             raise ValueError("--base-latency goes with --target-latency")
+        if self.latency_quantile is not None and self.target_latency is None:
+            raise ValueError(
+                "--latency-quantile goes with --target-latency; multiply-adds are exact and have no quantiles"
+            )
         kinds: tuple[tuple[Kind, str | None], ...] = (
             ("space", self.space),
             ("controller", self.controller),
@@ -147,6 +154,11 @@ class SearchConfig(BaseModel):
         assert self.target_madds is not None
         return float(parse_count(self.target_madds))
 
+    @property
+    def quantile(self) -> float:
+        """Of each latency, by which the reward and the hard limit judge it."""
+        return DEFAULT_QUANTILE if self.latency_quantile is None else self.latency_quantile
+
     def resolved(self) -> "SearchConfig":
         """With the defaults filled in that depend on whether there is data."""
         trains = self.data is not None
@@ -156,6 +168,7 @@ class SearchConfig(BaseModel):
                 "trials": self.trials or (DEFAULT_TRIALS_WITH_DATA if trains else DEFAULT_TRIALS),
                 "ask_batch": self.ask_batch or (DEFAULT_BATCH_WITH_DATA if trains else DEFAULT_BATCH),
                 "accuracy": self.accuracy or ("proxy" if trains else "imagenet-surrogate"),
+                "latency_quantile": None if self.target_latency is None else self.quantile,
                 "epochs": epochs,
                 "final_epochs": self.final_epochs or (LONGER * epochs if epochs else None),
                 "finals": self.finals or (DEFAULT_FINALS if trains else None),

@@ -62,7 +62,7 @@ def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
     """Reads JSON of at most `max_bytes`.
 
     Raises:
-        RunDirectoryError: missing, too large, or not JSON.
+        RunDirectoryError: missing, too large, or not JSON, which knows no NaN and no infinity.
     """
     try:
         size, data = path.stat().st_size, b""
@@ -73,9 +73,13 @@ def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:
     if size > max_bytes:
         raise RunDirectoryError(f"{path} is larger than {max_bytes} bytes, which no file of ours is.")
     try:
-        return json.loads(data)
+        return json.loads(data, parse_constant=_refuse)
     except ValueError as error:
         raise RunDirectoryError(f"{path} is damaged: not JSON ({error}).") from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def sha256_of(path: Path) -> str:

@@ -31,7 +31,8 @@ def search_summary(result: Mapping[str, Any]) -> str:
     head = f"{tried} for {_quantity(target)}"
     if baseline is None:
         return f"{head}: {_WITHOUT[result['status']]}\nrun: {result['run']}"
-    lines = [f"{head} ({result['conditions']}).", "", _finalists(result, latency), ""]
+    lines = [f"{head} ({result['conditions']}){_judged(result)}.", "", _finalists(result, latency), ""]
+    lines += [*timed, ""] if (timed := _timed(result)) else []
     lines += _network("baseline", baseline)
     if result["scaled"] is not None:
         lines += ["", *_network("scaled", result["scaled"])]
@@ -45,6 +46,30 @@ def search_summary(result: Mapping[str, Any]) -> str:
         lines.append(f"next: mnas train {result['run']} --network scaled --data ... (the same images)")
     lines.append(f"next: mnas export {result['run']}{which} --format onnx")
     return "\n".join(lines)
+
+
+def _judged(result: Mapping[str, Any]) -> str:
+    """Which latency of a network decided in the search, where it was not the estimate itself."""
+    from mnas.config import DEFAULT_QUANTILE
+
+    quantile = result.get("latency_quantile")
+    return (
+        "" if quantile in (None, DEFAULT_QUANTILE) else f", judged at the {quantile:.0%} quantile of latency"
+    )
+
+
+def _timed(result: Mapping[str, Any]) -> list[str]:
+    """What was timed during the search, and how far the device's speed moved where that is worth a word."""
+    from mnas.latency.intervals import DRIFT_WARNS
+    from mnas.search.drift import drift_of
+    from mnas.search.refits import Refit, describe_refits
+
+    refits = [Refit.from_dict(refit) for refit in result.get("refits", [])]
+    lines = [describe_refits(refits)] if refits else []
+    drift = drift_of(result.get("references", []))
+    if drift is not None and abs(drift.fraction) > DRIFT_WARNS:
+        lines.append(f"The device's speed moved: {drift.describe()}.")
+    return lines
 
 
 def _network(name: str, network: Mapping[str, Any]) -> list[str]:
@@ -91,8 +116,9 @@ def _finalists(result: Mapping[str, Any], latency: bool) -> str:
         rows.append(
             [f"trial {row['trial']}", f"{row['accuracy']:.2%}", cost, measured, within, *longer, mark]
         )
+    known = "in the search" if any(row.get("measured_before") for row in result["finalists"]) else "predicted"
     longer = ["trained longer"] if trains else []
-    return table(["finalist", "accuracy", "predicted", "measured", "within", *longer, ""], rows)
+    return table(["finalist", "accuracy", known, "measured", "within", *longer, ""], rows)
 
 
 def _comparison(result: Mapping[str, Any]) -> str:

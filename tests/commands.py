@@ -1,5 +1,7 @@
-"""What the tests of whole commands share: models that answer at once, and the command line in a process of its own."""
+"""What the tests of whole commands share: models that answer at once, and the command line."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from mnas.search.reporting import Quiet
@@ -53,6 +56,12 @@ class Latency:
     def predict(self, specs):
         return [network_cost(spec).madds / 1e7 for spec in specs]
 
+class Unsure(Latency):
+    """As known to a factor of 1.2."""
+    def predict(self, specs):
+        from mnas.protocols import LatencyEstimate
+        return [LatencyEstimate(ms, ms / 1.2, ms * 1.2, "models", "none") for ms in super().predict(specs)]
+
 class KillsItself(Latency):
     """Dies like a process that ran out of memory, at its tenth call, once."""
     calls = 0
@@ -91,23 +100,56 @@ def wants_more(space, board_address):
 '''
 
 
-# The command with a quarter of the seconds for measuring finalists and grown networks: small ones need no more.
-QUICKLY = """
-from mnas.search import final, grow
-final.BUDGET_S, grow.QUICK_S, grow.CAREFUL_S = 4.0, 1.0, 2.5
-from mnas.__main__ import main
-main()
-"""
-
-
 def mnas(
-    work: Path, *arguments: str, code: int | None = 0, quickly: bool = False, **more: Any
+    work: Path, *arguments: str, code: int | None = 0, quickly: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *(("-c", QUICKLY) if quickly else ("-m", "mnas")), *arguments]
-    done = subprocess.run(
-        command, cwd=work, capture_output=True, text=True, timeout=300, env=environment(), **more
-    )
+    """The command in that folder, in this process: starting Python and importing torch takes longer than most of them.
+
+    Args:
+        work: the folder; what a command imports from it is forgotten afterwards.
+        arguments: of the command.
+        code: the exit code that is expected; None is any.
+        quickly: with fewer processes and seconds for measuring in and after a search: small networks need no more.
+    """
+    from mnas import cli
+    from mnas.search import final, grow, remeasure
+
+    out, err, before = io.StringIO(), io.StringIO(), set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(work)
+        patch.syspath_prepend(work)
+        patch.setenv("COLUMNS", "100")
+        patch.setattr(sys, "argv", ["mnas", *arguments])
+        for module, name, value in (
+            (final, "PROCESSES", 3),
+            (final, "BUDGET_S", 3.0),
+            (grow, "CAREFUL_PROCESSES", 3),
+            (grow, "QUICK_S", 1.0),
+            (grow, "CAREFUL_S", 2.0),
+            (remeasure, "BUDGET_S", 1.0),
+        ):
+            if quickly:
+                patch.setattr(module, name, value)
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as end,
+        ):
+            cli.run()
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(work):
+            del sys.modules[name]
+    assert isinstance(end.value.code, int)
+    done = subprocess.CompletedProcess(["mnas", *arguments], end.value.code, out.getvalue(), err.getvalue())
     assert code is None or done.returncode == code, done.stderr
+    return done
+
+
+def mnas_process(work: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, which may be killed."""
+    command = [sys.executable, "-m", "mnas", *arguments]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=300, env=environment())
+    assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done
 

@@ -100,6 +100,17 @@ def test_networks_above_the_target_are_not_trained_and_do_not_count(tmp_path: Pa
     assert refused.metrics["latency_ms"] > 4.0
 
 
+def test_a_quantile_of_latency_decides_what_is_trained(tmp_path: Path) -> None:
+    accuracy = Dear()
+    loop = search(tmp_path / "trials.db", accuracy, 4.0, reward=Reward("hard", 4.0, 0.95))
+    loop.run()
+    assert all(1.1 * madds(spec) / 1e6 <= 4.0 for spec in accuracy.asked)  # the interval's upper end
+    refused = [trial for trial in loop.history.trials if trial.status == "infeasible"]
+    near = [trial for trial in refused if trial.metrics["latency_ms"] <= 4.0]
+    assert near, "none lies between its estimate and its upper end: this test shows nothing"
+    assert "ms, the 95% quantile of" in str(near[0].error)
+
+
 def test_where_nothing_is_within_the_cheapest_proposals_are_trained(tmp_path: Path) -> None:
     accuracy = Dear()
     loop = search(tmp_path / "trials.db", accuracy, target=0.5, limits=Limits(trials=4, ask_batch=4))

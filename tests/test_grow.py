@@ -15,7 +15,7 @@ def test_a_noisy_measurement_does_not_choose_the_scaled_network() -> None:
     def verdict(status: str, careful: bool):  # type: ignore[no-untyped-def]
         def measure(networks, **more):  # type: ignore[no-untyped-def]
             latency = DeviceLatency(10.0, 10.5, status, {"latency_ms": 10.0})  # type: ignore[arg-type]
-            return DeviceLatencies(dict.fromkeys(networks, latency), [], {})
+            return DeviceLatencies(dict.fromkeys(networks, latency), [], 5.0, {})
 
         (found,) = _measuring(SimpleNamespace(measure=measure), 0, Quiet())([spec], careful)  # type: ignore[arg-type]
         return found

@@ -1,4 +1,4 @@
-"""Whole searches through the command line, in processes of their own, with models that answer at once."""
+"""Whole searches through the command line, with models that answer at once."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from commands import MODELS, SEARCH, environment, mnas, result_of
+from commands import MODELS, SEARCH, environment, mnas, mnas_process, result_of
 
 from mnas.data import load_data
 from mnas.rundir import RunDirectory
@@ -31,20 +31,13 @@ Here = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def here(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """Runs a command in this process: for what fails early, without starting Python each time."""
-    from mnas import cli
-
+def here(work: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
+    """Runs a command that fails; its exit code and what it says. The test works in the same folder."""
     monkeypatch.chdir(work)
-    monkeypatch.syspath_prepend(work)
-    monkeypatch.delitem(sys.modules, "models", raising=False)
 
     def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["mnas", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.run()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, capsys.readouterr().err
+        done = mnas(work, *arguments, code=None)
+        return done.returncode, done.stderr
 
     return run
 
@@ -109,6 +102,34 @@ def test_three_targets_give_three_winners_and_better_ones_cost_more(work: Path) 
     assert [b["latency_ms"] <= ms for b, ms in zip(found, (8, 20, 40), strict=True)] == [True] * 3
 
 
+def test_a_search_judged_at_a_quantile_says_so_and_keeps_it(work: Path) -> None:
+    search = (
+        "search",
+        "--target-latency",
+        "20ms",
+        "--latency",
+        "models:Unsure",
+        "--accuracy",
+        "models:Accuracy",
+    )
+    shown = mnas(work, *search, "--latency-quantile", "0.9", "--trials", "320", "--out", "run").stdout
+    assert ", judged at the 90% quantile of latency." in shown
+    assert "latency_quantile = 0.9" in (work / "run" / "config.toml").read_text()
+    result = json.loads((work / "run" / "result.json").read_text())
+    assert result["latency_quantile"] == 0.9
+    assert (result["refits"], result["drift"]) == ([], None)
+    # Known to a factor of 1.2, so at .9 a network counts 1.2^.7791 = 1.1526 times: nothing above 17.35 ms is rewarded
+    # in full, and where a search for the estimate would end at 20 / 1.2 = 16.67 at the most, so does this one.
+    with sqlite3.connect(work / "run" / "trials.db") as connection:
+        rows = connection.execute("SELECT payload FROM events WHERE kind = 'result'").fetchall()
+    for (payload,) in rows:
+        trial = json.loads(payload)
+        over = max(1.0, 1.1526 * trial["metrics"]["latency_ms"] / 20.0)
+        assert trial["reward"] == pytest.approx(trial["metrics"]["accuracy"] / over, rel=1e-4)
+    report = (work / "run" / "report.html").read_text()
+    assert "Each was judged at the 90\N{NO-BREAK SPACE}% quantile of its latency" in report
+
+
 def test_the_summary_names_run_conditions_and_next_command(finished: tuple[Path, str]) -> None:
     shown = finished[1]
     for words in (
@@ -138,7 +159,7 @@ def test_a_killed_search_resumes_to_the_same_trials_and_result(work: Path) -> No
     (work / "died").touch()
     whole = result_of(mnas(work, *search, *arguments, "--out", "whole"))
     (work / "died").unlink()
-    mnas(work, *search, *arguments, "--out", "killed", code=-signal.SIGKILL)
+    mnas_process(work, *search, *arguments, "--out", "killed", code=-signal.SIGKILL)
     kept = stored_keys(work / "killed")
     assert 0 < len(kept) < 960
     status = result_of(mnas(work, "status", "killed", "--json"))
@@ -195,7 +216,7 @@ def test_ctrl_c_keeps_everything_and_says_how_to_go_on(work: Path) -> None:
         "--accuracy",
         "models:Slow",
         "--trials",
-        "40",
+        "20",
         "--json",
     ]
     child = subprocess.Popen(
@@ -221,8 +242,8 @@ def test_ctrl_c_keeps_everything_and_says_how_to_go_on(work: Path) -> None:
     assert "Traceback" not in err
     calls = len((work / "calls.txt").read_text().splitlines())
     flags = (*SEARCH[3:5], "--accuracy", "models:Slow")
-    assert result_of(mnas(work, "resume", "run", *flags, "--json"))["trials"] == 40
-    assert len((work / "calls.txt").read_text().splitlines()) - calls <= 40 - calls + 1
+    assert result_of(mnas(work, "resume", "run", *flags, "--json"))["trials"] == 20
+    assert len((work / "calls.txt").read_text().splitlines()) - calls <= 20 - calls + 1
 
 
 def test_failed_trials_are_kept_as_failed_and_never_win(work: Path) -> None:
@@ -301,6 +322,11 @@ def test_an_accuracy_model_that_always_fails_ends_the_search(work: Path) -> None
         (("--target-latency", "20ms", "--config", "nowhere.toml"), "nowhere.toml"),
         (("--target-latency", "20ms", "--unknown-flag"), "--unknown-flag"),
         (("--target-latency", "20ms", "--space", "mnasnet"), "--data"),
+        (("--target-latency", "20ms", "--latency-quantile", "0.99"), "less than or equal to 0.95"),
+        (("--target-latency", "20ms", "--latency-quantile", "0.01"), "greater than or equal to 0.05"),
+        (("--target-latency", "20ms", "--latency-quantile", "nan"), "--latency-quantile"),
+        (("--target-madds", "400M", "--latency-quantile", "0.9"), "multiply-adds are exact"),
+        ((*SEARCH[1:], "--latency-quantile", "0.9"), "models:Latency gives no intervals"),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(

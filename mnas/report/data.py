@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mnas.search.drift import Drift
+from mnas.search.refits import Refit
 from mnas.search_space import NetworkSpec
 
 # What an accuracy is: predicted by the built-in surrogates, trained on data, or the word of a plug-in.
@@ -68,7 +70,11 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """A trial judged at the end: `predicted` in the unit of the target, `trained` its accuracy once trained longer."""
+    """A trial judged at the end.
+
+    `predicted` is its cost as the search knew it, in the unit of the target; `measured_before` tells that this was
+    measured; `trained` is its accuracy once trained longer.
+    """
 
     trial: int
     architecture: str
@@ -78,6 +84,7 @@ class Finalist:
     status: str
     latency: Latency | None
     trained: float | None = None
+    measured_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +154,14 @@ class RunData:
         status: `done`, `noisy`, `no_feasible`, or `unfinished`.
         target: ms where `kind` is `latency`, else multiply-adds; `budget` is what the search aimed at
             (less than the target where the winner was grown), None while it is not known.
+        quantile: of a latency, by which the search judged; 0.5 is the estimate itself.
         accuracy_source: what the trials' accuracies are, in words; None before the first.
         counts: trials by status; `wanted` is how many were asked for.
         error: the latency predictor's, where there is one.
         range_ms: of the space's smallest and largest network, measured or predicted; None where it is not known.
         reference_ms: what the reference network took at the start of the search; None where it was not timed.
+        refits: what was measured during the search, in order.
+        drift: of the reference; None where it was not timed twice.
         began: seconds since the epoch, None for an empty store.
         config: as stored, in order.
         plugin_flags: flags that resuming needs again.
@@ -167,6 +177,7 @@ class RunData:
     space: str
     controller: str
     reward: str
+    quantile: float
     accuracy_kind: AccuracyKind
     accuracy_name: str
     accuracy_source: str | None
@@ -183,6 +194,8 @@ class RunData:
     error: PredictorError | None
     range_ms: tuple[float, float] | None
     reference_ms: float | None
+    refits: tuple[Refit, ...]
+    drift: Drift | None
     calibration: Calibration | None
     family: Family | None
     warnings: tuple[str, ...]

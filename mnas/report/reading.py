@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from mnas.config import DEFAULT_QUANTILE
 from mnas.errors import InputError, RunDirectoryError
 from mnas.registry import is_reference
 from mnas.report.data import AccuracyKind, Finalist, Network, RunData, Tried
@@ -18,6 +19,7 @@ from mnas.report.measured import (
 )
 from mnas.rundir import RunDirectory
 from mnas.search import History, Trial
+from mnas.search.drift import drift_of
 from mnas.search.finalists import candidates, pareto_front
 from mnas.search.history import TrialStatus
 from mnas.search_space import NetworkSpec
@@ -57,6 +59,7 @@ def read_run(path: Path) -> RunData:
         space=names["space"] or "mbconv",
         controller=names["controller"] or "reinforce",
         reward=config.maybe_text("reward") or "hard",
+        quantile=config.maybe_amount("latency_quantile") or DEFAULT_QUANTILE,
         accuracy_kind=_accuracy_kind(names["accuracy"]),
         accuracy_name=names["accuracy"] or "imagenet-surrogate",
         accuracy_source=_source(run, history),
@@ -73,6 +76,8 @@ def read_run(path: Path) -> RunData:
         error=None if predictor is None or "mape" not in predictor else read_error(predictor),
         range_ms=_range(predictor),
         reference_ms=None if predictor is None else predictor.maybe_amount("reference_ms"),
+        refits=tuple(history.refits),
+        drift=drift_of(history.references),
         calibration=read_calibration(run.calibration),
         family=read_family(run.path / "family.json"),
         warnings=() if result is None else result.texts("warnings"),
@@ -156,17 +161,19 @@ def _accuracy_kind(name: str | None) -> AccuracyKind:
 
 
 def _tried(run: RunDirectory, history: History, kind: str) -> tuple[Tried, ...]:
-    """The finished trials in the order asked."""
+    """The finished trials in the order asked, with latencies as they were known at last."""
     cost = "latency_ms" if kind == "latency" else "madds"
+    names = ("latency_low_ms", "latency_high_ms") if kind == "latency" else ()
     rows = []
-    done = [trial for trial in history.trials if trial.status == "done"]
+    for trial in history.trials:
+        if trial.status == "done":
+            metrics = Fields.of(run.trials, f"trial {trial.number}", trial.metrics)
+            for name in (cost, *names, "accuracy", "accuracy_std"):
+                metrics.amount(name)
+    done = [trial for trial in history.known_now() if trial.status == "done"]
     for trial in done:
-        metrics = Fields.of(run.trials, f"trial {trial.number}", trial.metrics)
-        value, accuracy = metrics.amount(cost), metrics.amount("accuracy")
-        metrics.amount("accuracy_std")
-        low, high = value, value
-        if kind == "latency":
-            low, high = metrics.amount("latency_low_ms"), metrics.amount("latency_high_ms")
+        value, accuracy = trial.metrics[cost], trial.metrics["accuracy"]
+        low, high = (trial.metrics[name] for name in names) if names else (value, value)
         reward = Fields(run.trials, f"trial {trial.number}", {"reward": trial.reward}).number("reward")
         rows.append((trial.number, trial.key, accuracy, value, low, high, reward))
     front = {c.trial.number for c in pareto_front(candidates(done, cast(Any, cost)))}
@@ -189,6 +196,7 @@ def _finalist(row: Fields) -> Finalist:
         status=row.text("status"),
         latency=read_latency(row),
         trained=row.maybe_amount("trained_accuracy"),
+        measured_before="measured_before" in row and row.flag("measured_before"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from mnas.report import charts, words
 from mnas.report.data import Family, RunData
+from mnas.search.refits import describe_refits
 
 
 def pareto_caption(run: RunData) -> str:
@@ -57,8 +58,11 @@ def predictor_text(run: RunData) -> str:
         f"{words.percent(error.within_10, 0)} % of them are within 10 %, and Spearman's rank correlation is "
         f"{error.spearman:.3f} (n = {error.n})."
     )
+    if run.refits:
+        text += f" {describe_refits(run.refits)}"
     if run.latency_name == "calibrated" and run.finalists_measured:
-        off = [f.latency.ms / f.predicted - 1 for f in run.finalists if f.latency is not None and f.predicted]
+        predicted = [f for f in run.finalists if f.predicted and not f.measured_before]
+        off = [f.latency.ms / f.predicted - 1 for f in predicted if f.latency is not None]
         if off:
             text += (
                 f" The finalists, as measured at the end, lay {100 * min(off):+.1f} to {100 * max(off):+.1f} % off "

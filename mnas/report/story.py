@@ -4,7 +4,7 @@ import math
 import shlex
 from dataclasses import dataclass, field, replace
 
-from mnas.config import SearchConfig
+from mnas.config import DEFAULT_QUANTILE, SearchConfig
 from mnas.report import words
 from mnas.report.data import Network, RunData
 from mnas.units import format_duration
@@ -112,6 +112,8 @@ def _lead(run: RunData) -> str:
     if run.conditions:
         text += f"; latency is for {run.conditions}"
     text += "."
+    if run.kind == "latency" and run.quantile != DEFAULT_QUANTILE:
+        text += f" Each was judged at the {words.percent(run.quantile, 0)} % quantile of its latency."
     if run.scaled is not None and run.budget is not None:
         spread = "" if run.range_ms is None else f" (about {words.between(run.range_ms)} ms)"
         text += (

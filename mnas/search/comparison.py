@@ -7,7 +7,7 @@ from typing import Any
 from mnas.errors import MnasError
 from mnas.protocols import is_expensive
 from mnas.records import network_fields
-from mnas.search.loop import check_accuracies
+from mnas.search.accuracies import check_accuracies
 from mnas.search.problem import Problem
 from mnas.search_space import NetworkSpec
 from mnas.zoo import published

@@ -10,7 +10,6 @@ from mnas.latency import (
     Conditions,
     Host,
     MeasuringLatencyModel,
-    StructuralPredictor,
     calibrate,
     calibration_path,
     default_reference,
@@ -20,8 +19,9 @@ from mnas.latency import (
     read_calibration,
     reference_ms_of,
 )
+from mnas.protocols import LatencyModel
 from mnas.search.reporting import Reporter
-from mnas.search.ruler import Ruler, checked
+from mnas.search.ruler import Ruler, checked, corrected
 from mnas.search.timing import Preparation, Timing, extreme_specs
 from mnas.search_space import NetworkSpec
 from mnas.seeds import derive_seed
@@ -54,7 +54,7 @@ def calibrated(preparation: Preparation) -> Timing:
         Ruler(
             problem.conditions,
             default_reference(problem.space),
-            checked(predictor, "calibrated"),
+            corrected(checked(predictor, "calibrated"), lambda: preparation.history.factor),
             reference_ms=event["reference_ms"],
             host=problem.host,
         ),
@@ -88,7 +88,7 @@ def device_calibration(
                 f"{host.name} was calibrated on {calibration.made} ({path}; --recalibrate measures anew)"
             )
             return calibration
-    reporter.stage(f"calibrating: timing seventy-two networks on {host.name}, once")
+    reporter.stage(f"calibrating: timing eighty-four networks on {host.name}, once")
     calibration = calibrate(conditions, host=host, on_progress=reporter.progress)
     for text in calibration.warnings:
         reporter.warn(text)
@@ -122,7 +122,7 @@ def _begin(preparation: Preparation, calibration: Calibration) -> dict[str, Any]
 
 
 def _range(
-    preparation: Preparation, predictor: StructuralPredictor, reference: NetworkSpec, reference_ms: float
+    preparation: Preparation, predictor: LatencyModel, reference: NetworkSpec, reference_ms: float
 ) -> list[float]:
     """Milliseconds of the smallest and the largest member: measured, unless the target is surely above both."""
     problem, reporter = preparation.problem, preparation.reporter
@@ -221,7 +221,9 @@ def _time_reference(preparation: Preparation, reference: NetworkSpec) -> float:
         host=host,
         on_progress=preparation.reporter.progress,
     )
-    preparation.store.append("reference", [{"ms": ms, "when": "start", "device": host.device.fingerprint}])
+    timed = {"ms": ms, "when": "start", "device": host.device.fingerprint}
+    preparation.store.append("reference", [timed])
+    preparation.history.references.append(timed)
     return ms
 
 

@@ -35,6 +35,7 @@ class Final:
         evidence: raw measurements as JSON, for the run directory.
         calibration: what is known of the predictor's error.
         warnings: what a person must know of the measurements.
+        references: milliseconds of the reference, once for each time that networks were measured.
         comparison: published networks beside them, one object each; none where nothing was measured here.
     """
 
@@ -45,6 +46,7 @@ class Final:
     evidence: list[Mapping[str, Any]]
     calibration: Mapping[str, Any] | None
     warnings: list[str]
+    references: list[float]
     comparison: list[dict[str, Any]]
 
 
@@ -68,11 +70,12 @@ def judge_finalists(
         SearchError: as `choose`.
     """
     kind = problem.config.target_kind
-    pool = candidates(history.trials, "latency_ms" if kind == "latency" else "madds")
+    pool = candidates(history.known_now(), "latency_ms" if kind == "latency" else "madds")
     target, tie = problem.reward.target, getattr(problem.accuracy, "mae", None)
     judged: list[tuple[Measured, dict[str, Any]]] = []
     evidence: list[Mapping[str, Any]] = []
     warnings: list[str] = []
+    references: list[float] = []
     comparison: list[dict[str, Any]] = []
     winner: Measured | None = None
 
@@ -82,6 +85,7 @@ def judge_finalists(
         latencies = _measure(problem, timing, group, beside, number, reporter)
         evidence.append(latencies.record)
         warnings.extend(latencies.warnings)
+        references.append(latencies.reference_ms)
         found = latencies.by_name
         rows = {name: {**found[name].fields, "status": found[name].status} for name in beside}
         comparison.extend(comparison_rows(problem, rows))
@@ -114,7 +118,9 @@ def judge_finalists(
         status = "noisy" if any(measured.status == "noisy" for measured, _ in judged) else "no_feasible"
     for text in warnings:
         reporter.warn(text)
-    return Final(status, winner, latency, rows, evidence, timing.calibration, warnings, comparison)
+    return Final(
+        status, winner, latency, rows, evidence, timing.calibration, warnings, references, comparison
+    )
 
 
 def _by_estimate(candidate: Candidate, timing: Timing, kind: str) -> tuple[Measured, dict[str, Any]]:
@@ -155,6 +161,7 @@ def _row(measured: Measured, latency: Mapping[str, Any], target: float) -> dict[
         "architecture": candidate.trial.key,
         "accuracy": candidate.accuracy,
         "predicted": candidate.cost,
+        "measured_before": "latency_raw_ms" in candidate.trial.metrics,
         "status": measured.status,
         "within_target": measured.within(target),
         **latency,

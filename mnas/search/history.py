@@ -1,11 +1,12 @@
 """The state of a run, read from its events."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mnas.errors import RunDirectoryError
 from mnas.search.halving import Rungs
+from mnas.search.refits import Refit, positive
 from mnas.store import Event
 
 TrialStatus = Literal["waiting", "done", "failed", "infeasible"]
@@ -16,8 +17,8 @@ class Trial:
     """One asked architecture.
 
     `metrics` holds `madds`, `params` and, where known, `accuracy`, `accuracy_std`, `latency_ms`,
-    `latency_low_ms`, `latency_high_ms`; `fidelity` where its training was stopped early. `reward` is None unless the
-    trial is done; `source` says what the accuracy is.
+    `latency_low_ms`, `latency_high_ms`; `latency_raw_ms` where that was measured and not predicted; `fidelity` where
+    its training was stopped early. `reward` is None unless the trial is done; `source` says what the accuracy is.
     """
 
     number: int
@@ -40,13 +41,18 @@ class Batch:
 
 @dataclass(slots=True)
 class History:
-    """Everything that the events of a run say; `trained` is what became of finalists, by trial."""
+    """Everything that the events of a run say.
+
+    `trained` is what became of finalists, by trial; `references` are the reference network's milliseconds in the order
+    timed, each `{"ms", "when"}`.
+    """
 
     batches: list[Batch] = field(default_factory=list)
     rungs: Rungs = field(default_factory=Rungs)
     trained: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
     references: list[Mapping[str, Any]] = field(default_factory=list)
+    refits: list[Refit] = field(default_factory=list)
     result: Mapping[str, Any] | None = None
     seconds: float = 0.0
 
@@ -76,7 +82,10 @@ class History:
                 wanted = payload["requested"]
                 batch = Batch(
                     wanted if isinstance(wanted, list) else [wanted],  # a number is a single ask
-                    [Trial(t["trial"], t["key"]) for t in payload["trials"]],
+                    [
+                        Trial(t["trial"], t["key"], metrics=dict(t.get("metrics", {})))
+                        for t in payload["trials"]
+                    ],
                 )
                 trials.update((trial.number, trial) for trial in batch.trials)
                 self.batches.append(batch)
@@ -90,7 +99,11 @@ class History:
             case "predictor":
                 self.calibration = payload
             case "reference":
-                self.references.append(payload)
+                self.references.append(
+                    {**payload, "ms": positive(payload["ms"]), "when": str(payload["when"])}
+                )
+            case "refit":
+                self.add_refit(Refit.from_dict(payload))
             case "trained":
                 self.trained[payload["trial"]] = payload
             case "finished":
@@ -102,6 +115,34 @@ class History:
     def trials(self) -> list[Trial]:
         """All trials in the order asked."""
         return [trial for batch in self.batches for trial in batch.trials]
+
+    def add_refit(self, refit: Refit) -> None:
+        """From now on predictions are multiplied by its factor."""
+        self.refits.append(refit)
+        self.references.append({"ms": refit.reference_ms, "when": "refit"})
+
+    def factor_at(self, number: int) -> float:
+        """What predictions were, or are, multiplied by when the trial of this number was asked; 1 before any refit."""
+        return next((refit.factor for refit in reversed(self.refits) if refit.after <= number), 1.0)
+
+    @property
+    def factor(self) -> float:
+        """What predictions are multiplied by now."""
+        return self.refits[-1].factor if self.refits else 1.0
+
+    def known_now(self) -> list[Trial]:
+        """All trials, with predicted latencies as they would be predicted now; what they were told as rewards stays."""
+        if not self.refits:
+            return self.trials
+        return [replace(trial, metrics=self._predicted_now(trial)) for trial in self.trials]
+
+    def _predicted_now(self, trial: Trial) -> Mapping[str, float]:
+        metrics = trial.metrics
+        if "latency_ms" not in metrics or "latency_raw_ms" in metrics:
+            return metrics
+        change = self.factor / self.factor_at(trial.number)
+        names = ("latency_ms", "latency_low_ms", "latency_high_ms")
+        return {**metrics, **{name: metrics[name] * change for name in names}}
 
     def best(self) -> Trial | None:
         """The done trial of greatest reward, the earliest of equals."""

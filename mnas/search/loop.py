@@ -1,16 +1,15 @@
 """ask -> cost -> accuracy -> reward -> store -> tell, until the budget of trials or time ends."""
 
-import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mnas.config import DEFAULT_QUANTILE
 from mnas.errors import MnasError, SearchError
-from mnas.objective import Reward
+from mnas.objective import Reward, latency_quantile
 from mnas.protocols import (
-    AccuracyEstimate,
     AccuracyModel,
     Controller,
     LatencyEstimate,
@@ -18,7 +17,10 @@ from mnas.protocols import (
     StagedAccuracyModel,
     is_expensive,
 )
+from mnas.search.accuracies import check_accuracies
 from mnas.search.history import Batch, History, Trial, apply_result
+from mnas.search.refits import Refit
+from mnas.search.remeasure import SHARE, Remeasurer
 from mnas.search.reporting import Reporter
 from mnas.search_space import NetworkSpec, SearchSpace, network_cost
 from mnas.seeds import derive_seed
@@ -57,7 +59,8 @@ class Loop:
 
     `latencies` is None where the cost is multiply-adds: then nothing is timed in the loop. `proposals` is how many
     networks are asked for, at most, for each one that is evaluated where that is expensive: those above a hard target
-    are refused by their cost alone, and do not count as trials.
+    are refused by their cost alone, and do not count as trials. `remeasure` is there where latency is predicted for a
+    device at hand: then some networks near the target are measured, and what is predicted later is corrected by them.
     """
 
     space: SearchSpace
@@ -72,6 +75,7 @@ class Loop:
     history: History
     reporter: Reporter
     proposals: int = 1
+    remeasure: Remeasurer | None = None
     _specs: dict[int, NetworkSpec] = field(default_factory=dict)  # the batch under way, and its costs
     _known: dict[int, dict[str, float]] = field(default_factory=dict)
 
@@ -122,6 +126,8 @@ class Loop:
                     return
                 if self._fruitless():
                     return
+                time_spent = elapsed / self.limits.max_seconds if self.limits.max_seconds else 0.0
+                self._refit_once(max(asked / total, time_spent))
                 batch = self._ask(min(self.limits.ask_batch, total - asked))
                 if not batch.trials:
                     self.reporter.note(f"every network of the space has been tried ({asked}).")
@@ -161,11 +167,22 @@ class Loop:
         self.reporter.note(f"{text} The search ends here.")
         return True
 
+    def _refit_once(self, spent: float) -> None:
+        """After a share of a search without training, corrects the predictor by the best networks near the target."""
+        if self.remeasure is None or self._expensive or self.history.refits or spent < SHARE:
+            return
+        refit = self.remeasure.best_so_far(len(self.history.trials))
+        if refit is not None:
+            self.store.append("refit", [refit.to_dict()])
+            self.store.commit()
+            self.reporter.stage("searching on")
+
     def _ask(self, count: int) -> Batch:
         """The next batch of `count`, or fewer where the space is exhausted, stored as asked."""
-        first = sum(len(batch.trials) for batch in self.history.batches)
+        first = len(self.history.trials)
         batch = Batch([], [])
         refusals: dict[int, str] = {}
+        refits: list[Refit] = []
         limit = self.proposals * count if self._screens else count
         while (left := count - len(batch.trials) + len(refusals)) > 0 and len(batch.trials) < limit:
             asked = self.controller.ask(left)
@@ -175,49 +192,78 @@ class Loop:
             self._decode(trials)
             if self._screens:
                 refusals |= self._not_worth_it(trials)
+                inside = [trial for trial in trials if trial.number not in refusals]
+                refits += self._measure_uncertain(inside, first + len(batch.trials))
+                refusals |= self._not_worth_it(inside)
             if len(asked) < left:
                 break
         if not batch.trials:
             return batch
         kept = self._nearest(refusals, count - len(batch.trials) + len(refusals))
-        keys = [{"trial": t.number, "key": t.key} for t in batch.trials]
+        refused = {number: text for number, text in refusals.items() if number not in kept}
+        left_in = [trial for trial in batch.trials if trial.number not in refused]
+        if self._screens:
+            refits += self._measure_uncertain(left_in, first + len(batch.trials))
+            for trial in left_in:
+                trial.metrics = self._known[trial.number]
+        keys = [
+            {"trial": t.number, "key": t.key, **({"metrics": t.metrics} if t.metrics else {})}
+            for t in batch.trials
+        ]
+        self.store.append("refit", [refit.to_dict() for refit in refits])
         self.store.append("asked", [{"requested": batch.requested, "trials": keys}])
         self.history.batches.append(batch)
         for trial in batch.trials:
-            if trial.number in refusals and trial.number not in kept:
-                self._record(trial, "infeasible", self._known[trial.number], error=refusals[trial.number])
+            if trial.number in refused:
+                self._record(trial, "infeasible", self._known[trial.number], error=refused[trial.number])
         return batch
+
+    def _measure_uncertain(self, trials: list[Trial], after: int) -> list[Refit]:
+        """Measures those that may be on either side of the target before they are evaluated; no refit for none."""
+        if self.remeasure is None:
+            return []
+        near = [trial for trial in trials if self.remeasure.uncertain(self._known[trial.number])]
+        if not near:
+            return []
+        known, history = self._known, self.history
+        base = {t.number: known[t.number]["latency_ms"] / history.factor_at(t.number) for t in near}
+        refit = self.remeasure.measure({t.number: (t.key, base[t.number]) for t in near}, after)
+        for network in refit.networks:
+            said = f"{network.measured_ms:.2f} ms, {known[network.trial]['latency_ms']:.2f} predicted"
+            self.reporter.note(f"trial {network.trial} timed before it is trained: {said}")
+            known[network.trial] |= network.latency if network.usable else {}
+        return [refit]
 
     def _not_worth_it(self, trials: list[Trial]) -> dict[int, str]:
         """Why trials are not evaluated, by their number: outside a limit, or above a hard target as it is known."""
-        self._cost(trials)
+        self._cost([trial for trial in trials if trial.number not in self._known])
         refusals = {}
         for trial in trials:
             metrics = self._known[trial.number]
             refusal = self.limits.refusal(metrics)
-            if (
-                refusal is None
-                and self.reward.kind == "hard"
-                and metrics[self._cost_name] > self.reward.target
-            ):
-                refusal = f"{_show_cost(metrics)} is above the target: not evaluated"
+            if refusal is None and self.reward.kind == "hard" and self._judged(metrics) > self.reward.target:
+                cost = _show_cost(metrics)
+                if self.latencies is not None and self.reward.quantile != DEFAULT_QUANTILE:
+                    at = f"the {self.reward.quantile:.0%} quantile of {cost},"
+                    cost = f"{self._judged(metrics):.2f} ms, {at}"
+                refusal = f"{cost} is above the target: not evaluated"
             if refusal is not None:
                 refusals[trial.number] = refusal
         return refusals
 
     def _nearest(self, refusals: dict[int, str], places: int) -> set[int]:
         """Of refused trials within all limits, those of least cost: where a target is hard to meet, they lead to it."""
-        name = self._cost_name
         inside = [number for number in refusals if self.limits.refusal(self._known[number]) is None]
-        return set(sorted(inside, key=lambda number: (self._known[number][name], number))[: max(places, 0)])
+        return set(sorted(inside, key=lambda n: (self._judged(self._known[n]), n))[: max(places, 0)])
 
-    @property
-    def _cost_name(self) -> str:
-        return "madds" if self.latencies is None else "latency_ms"
+    def _judged(self, known: Mapping[str, float]) -> float:
+        """The cost that decides: multiply-adds, or latency at the reward's quantile."""
+        return known["madds"] if self.latencies is None else latency_quantile(known, self.reward.quantile)
 
     def _evaluate(self, batch: Batch, started: float) -> None:
         """Costs the whole batch, then accuracy: all at once, or one by one where each is expensive."""
         waiting = [trial for trial in batch.trials if trial.status == "waiting"]
+        self._known |= {trial.number: dict(trial.metrics) for trial in waiting if trial.metrics}
         self._decode([trial for trial in waiting if trial.number not in self._specs])
         self._cost([trial for trial in waiting if trial.number not in self._known])
         for trial in waiting:
@@ -256,6 +302,7 @@ class Loop:
                     "latency_ms": estimate.ms,
                     "latency_low_ms": estimate.low_ms,
                     "latency_high_ms": estimate.high_ms,
+                    **({} if estimate.raw_ms is None else {"latency_raw_ms": estimate.raw_ms}),
                 }
 
     def _score(self, trials: list[Trial]) -> None:
@@ -274,7 +321,7 @@ class Loop:
             reason = f"{type(error).__name__}: {error}"
             self._record(trials[0], "failed", self._known[trials[0].number], error=reason)
             return
-        costs = [self._known[trial.number][self._cost_name] for trial in trials]
+        costs = [self._judged(self._known[trial.number]) for trial in trials]
         rewards = self.reward.score([e.value for e in estimates], costs).tolist()
         for trial, estimate, reward in zip(trials, estimates, rewards, strict=True):
             known = self._known[trial.number] | {"accuracy": estimate.value, "accuracy_std": estimate.std}
@@ -289,7 +336,7 @@ class Loop:
         if not (isinstance(model, StagedAccuracyModel) and model.rungs and model.eta):
             return model.evaluate([self._specs[trial.number] for trial in trials], seed=seed)
         eta, (trial,) = model.eta, trials
-        cost = self._known[trial.number][self._cost_name]
+        cost = self._judged(self._known[trial.number])
 
         def go_on(epoch: int, accuracy: float) -> bool:
             reward = float(self.reward.score([accuracy], [cost])[0])
@@ -350,24 +397,3 @@ class Loop:
 def _show_cost(metrics: Mapping[str, float]) -> str:
     ms = metrics.get("latency_ms")
     return f"{format_count(metrics['madds'])} MAdds" if ms is None else f"{ms:.2f} ms"
-
-
-def check_accuracies(estimates: object, count: int, name: str) -> list[AccuracyEstimate]:
-    """What an accuracy model returned, checked.
-
-    Raises:
-        SearchError: not a list of `count` estimates with a finite value in 0..1 and a finite `std`.
-    """
-    listed = list(estimates) if isinstance(estimates, Sequence) else None
-    if listed is None or len(listed) != count:
-        got = type(estimates).__name__ if listed is None else f"{len(listed)} of them"
-        raise SearchError(f"the accuracy model {name!r} must return a list of {count} estimates, got {got}.")
-    for index, item in enumerate(listed):
-        value, std = (getattr(item, name, None) for name in ("value", "std"))
-        numbers = isinstance(value, float | int) and isinstance(std, float | int)
-        if not numbers or not (0 <= float(value) <= 1) or not 0 <= float(std) < math.inf:  # type: ignore[arg-type]
-            raise SearchError(
-                f"the accuracy model {name!r} must return accuracies from 0 to 1 with their standard error; "
-                f"number {index + 1} of {count} is {item!r}."
-            )
-    return listed

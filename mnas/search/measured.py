@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from mnas.latency import LOCAL, Host, MeasurementSet, measure
 from mnas.latency.conditions import Conditions
-from mnas.latency.intervals import DRIFT_REJECTS, DRIFT_WARNS
+from mnas.latency.intervals import DRIFT_REJECTS
 from mnas.latency.measure import TOGETHER
 from mnas.latency.measurement import RAW_DIFFERS, own_ms
 from mnas.records import latency_fields
@@ -33,10 +33,11 @@ class DeviceLatency:
 
 @dataclass(frozen=True, slots=True)
 class DeviceLatencies:
-    """Latencies by name, what a person must know of them, and the raw record as JSON."""
+    """Latencies by name, what a person must know of them, the reference's milliseconds, and the raw record as JSON."""
 
     by_name: Mapping[str, DeviceLatency]
     warnings: list[str]
+    reference_ms: float
     record: dict[str, Any]
 
 
@@ -62,8 +63,8 @@ def measure_together(
     Args:
         networks: by name.
         reference: what they are paired with.
-        start_ms: the reference's milliseconds at the start of the search, which tell the drift since; None where it
-            was not timed.
+        start_ms: the reference's milliseconds at the start of the search, for the record; None where it was not
+            timed.
         conditions: threads, batch, precision, provider.
         processes: fresh ones.
         budget_s: seconds, all processes together.
@@ -86,12 +87,6 @@ def measure_together(
         on_progress=reporter.progress,
     )
     warnings = list(result.warnings)
-    moved = 0.0 if start_ms is None else result.reference_ms / start_ms - 1
-    if abs(moved) > DRIFT_WARNS:
-        warnings.append(
-            f"the reference network took {abs(moved):.0%} {'more' if moved > 0 else 'less'} now than at the start of "
-            f"the search; the figures here are those of now."
-        )
     source = measured_on(host)
     found = {name: _latency(result, name, source) for name in networks}
     apart = [abs(latency.fields["latency_raw_ms"] / latency.ms - 1) for latency in found.values()]
@@ -100,7 +95,8 @@ def measure_together(
             f"the plain wall clock is up to {max(apart):.0%} from the time on the core (more than 10 % for "
             f"{sum(a > RAW_DIFFERS for a in apart)} of {len(apart)} networks): other work on {host.name}?"
         )
-    return DeviceLatencies(found, warnings, {**result.to_dict(), "start_reference_ms": start_ms})
+    record = {**result.to_dict(), "start_reference_ms": start_ms}
+    return DeviceLatencies(found, warnings, result.reference_ms, record)
 
 
 def _latency(result: MeasurementSet, name: str, source: str) -> DeviceLatency:

@@ -10,7 +10,8 @@ from mnas.latency import LOCAL, Conditions, Host, check_conditions, parse_host
 from mnas.objective import Reward
 from mnas.protocols import AccuracyModel, Controller, LatencyModel, is_expensive
 from mnas.registry import BUILTIN, Kind, is_reference, make
-from mnas.search.loop import Limits, check_accuracies
+from mnas.search.accuracies import check_accuracies
+from mnas.search.loop import Limits
 from mnas.search_space import SearchSpace
 from mnas.seeds import derive_seed
 from mnas.units import parse_count, parse_duration_s
@@ -75,7 +76,7 @@ def make_problem(config: SearchConfig) -> Problem:
             "ask",
         ),
         accuracy=_accuracy(config, data, device),
-        reward=Reward(config.reward, config.target_value),
+        reward=Reward(config.reward, config.target_value, config.quantile),
         limits=_limits(config),
         conditions=conditions,
         latency_plugin=_latency_plugin(config, space, conditions),

@@ -6,6 +6,7 @@ from typing import Any
 from mnas.config import SearchConfig
 from mnas.errors import InputError, RunDirectoryError, SearchError
 from mnas.files import write_json
+from mnas.objective import latency_quantile
 from mnas.records import latency_fields, network_fields
 from mnas.registry import is_reference
 from mnas.rundir import RunDirectory
@@ -21,9 +22,10 @@ from mnas.units import format_count, parse_count, parse_latency_ms
 def best_trial(
     path: Path, target_latency: str | None, target_madds: str | None, space: str | None, out: Path | None
 ) -> dict[str, Any]:
-    """The most accurate stored trial within a target, by the latency that the search knew of it.
+    """The most accurate stored trial within a target, by the latency that the search knew of it at last.
 
-    Nothing is measured: the latency is the search's prediction, with its interval, and its estimate has to be within.
+    Nothing is measured: the latency is what the search predicted or measured, with its interval, and its quantile that
+    the search judged by has to be within.
 
     Args:
         path: the run; it may be running.
@@ -41,24 +43,30 @@ def best_trial(
     config = stored_config(run)
     kind, value = _target(target_latency, target_madds, config)
     trials = _done(run)
-    cost = "latency_ms" if kind == "latency" else "madds"
-    within = [trial for trial in trials if trial.metrics[cost] <= value]
+    costs = {
+        trial.number: latency_quantile(trial.metrics, config.quantile)
+        if kind == "latency"
+        else trial.metrics["madds"]
+        for trial in trials
+    }
+    within = [trial for trial in trials if costs[trial.number] <= value]
     if not within:
-        least = min(trials, key=lambda trial: trial.metrics[cost])
         raise SearchError(
             f"none of {len(trials)} stored trials is within {_show(kind, value)}; the cheapest takes "
-            f"{_show(kind, least.metrics[cost])}. Raise the target, or search for it with mnas search."
+            f"{_show(kind, min(costs.values()))}. Raise the target, or search for it with mnas search."
         )
-    best = max(within, key=lambda trial: (trial.metrics["accuracy"], -trial.metrics[cost], -trial.number))
+    best = max(within, key=lambda trial: (trial.metrics["accuracy"], -costs[trial.number], -trial.number))
     members = _space(config, space)
     spec = members.decode(members.from_key(best.key))
     metrics = best.metrics
     latency = latency_fields(
         metrics.get("latency_ms"),
-        None,
+        metrics.get("latency_raw_ms"),
         metrics.get("latency_low_ms"),
         metrics.get("latency_high_ms"),
-        f"as the search knew it ({config.latency})",
+        "measured in the search"
+        if "latency_raw_ms" in metrics
+        else f"as the search knew it ({config.latency})",
     )
     if out is not None:
         write_json(out, spec.to_dict())
@@ -94,7 +102,7 @@ def _done(run: RunDirectory) -> list[Trial]:
     trials: list[Trial] = []
     if run.trials.exists():
         with EventStore.open(run.trials) as store:
-            trials = [trial for trial in History.read(store.events()).trials if trial.status == "done"]
+            trials = [trial for trial in History.read(store.events()).known_now() if trial.status == "done"]
     if not trials:
         raise RunDirectoryError(f"{run.path} has no finished trial yet; go on with: mnas resume {run.path}")
     return trials

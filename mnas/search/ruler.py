@@ -1,7 +1,7 @@
 """What a latency is measured with: a device, or a plug-in that speaks for its own."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mnas.errors import MnasError, SearchError
@@ -98,3 +98,15 @@ def checked(model: LatencyModel, name: str) -> Predict:
         return check_estimates(estimates, len(specs), name)
 
     return predict
+
+
+def corrected(predict: Predict, factor: Callable[[], float]) -> Predict:
+    """The estimates multiplied by what `factor` says at each call."""
+
+    def predict_now(specs: Sequence[NetworkSpec]) -> list[LatencyEstimate]:
+        now = factor()
+        return [
+            replace(e, ms=e.ms * now, low_ms=e.low_ms * now, high_ms=e.high_ms * now) for e in predict(specs)
+        ]
+
+    return predict_now

@@ -12,11 +12,11 @@ from mnas.env import environment
 from mnas.errors import InputError, MnasError, RunDirectoryError
 from mnas.files import write_json
 from mnas.latency import describe_conditions
-from mnas.objective import Reward
 from mnas.protocols import is_expensive
 from mnas.registry import is_reference
 from mnas.rundir import RunDirectory
 from mnas.search.baseline import write_baseline
+from mnas.search.drift import drift_of
 from mnas.search.estimate import SAMPLE, say_estimate
 from mnas.search.final import Final, judge_finalists
 from mnas.search.finals import Finals
@@ -25,8 +25,9 @@ from mnas.search.history import History
 from mnas.search.loop import Loop
 from mnas.search.outcome import search_result
 from mnas.search.problem import Problem, flags_needed, make_problem
+from mnas.search.remeasure import Remeasurer
 from mnas.search.reporting import Reporter
-from mnas.search.timing import prepare_timing
+from mnas.search.timing import Timing, prepare_timing
 from mnas.seeds import derive_seed
 from mnas.store import EventStore
 
@@ -136,7 +137,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
         reporter.warn(text)
     try:
         timing = prepare_timing(problem, run, store, history, reporter)
-        problem = replace(problem, reward=Reward(problem.config.reward, timing.budget))
+        problem = replace(problem, reward=replace(problem.reward, target=timing.budget))
         loop = Loop(
             space=problem.space,
             controller=problem.controller,
@@ -150,6 +151,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
             history=history,
             reporter=reporter,
             proposals=_proposals(problem.config),
+            remeasure=_remeasurer(problem, timing, history, reporter),
         )
         loop.replay()
         if is_expensive(problem.accuracy):
@@ -162,6 +164,9 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
         final = judge_finalists(problem, timing, history, reporter, choose)
         write_json(run.finalists, final.evidence)
         store.append("finalists", [{"finalists": final.rows}])
+        timed = [{"ms": ms, "when": "finalists"} for ms in final.references]
+        store.append("reference", timed)
+        history.references += timed
         baseline = scaled = None
         if final.winner is not None:
             reporter.stage("writing the baseline")
@@ -171,6 +176,8 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
                 scaled = grow(run, problem, timing.ruler, base, final.winner.cost, reporter)
         seconds = before + time.monotonic() - started
         result = _result(run, problem, final.status, history, seconds, baseline, scaled, final)
+        for text in _drift_warnings(history):
+            reporter.warn(text)
         write_json(run.result, result)
         store.append("finished", [result])
         store.commit()
@@ -194,9 +201,28 @@ def _tried(problem: Problem, history: History) -> int:
     return history.spent(expensive=is_expensive(problem.accuracy)) - history.counts()["waiting"]
 
 
+def _predicts(config: SearchConfig) -> bool:
+    """Whether latency is predicted in the search, and measured on a device at its end."""
+    return config.target_kind == "latency" and config.latency == "calibrated"
+
+
+def _remeasurer(problem: Problem, timing: Timing, history: History, reporter: Reporter) -> Remeasurer | None:
+    """What measures near the target; None where nothing is predicted, or for a device that is not at hand."""
+    if not _predicts(problem.config):
+        return None
+    return Remeasurer(
+        ruler=timing.ruler,
+        space=problem.space,
+        target=problem.reward.target,
+        seed=problem.config.seed,
+        history=history,
+        reporter=reporter,
+    )
+
+
 def _proposals(config: SearchConfig) -> int:
     """Networks asked for, at most, for each that is trained: many where a cost takes no time to know."""
-    if config.target_kind == "madds" or config.latency == "calibrated":
+    if config.target_kind == "madds" or _predicts(config):
         return PROPOSALS
     return 1 if config.latency == "measure" else PROPOSALS_OF_PLUGIN
 
@@ -208,6 +234,11 @@ def _with_training(row: Mapping[str, Any], history: History) -> dict[str, Any]:
         f"trained_{name}": trained[name] for name in ("accuracy", "accuracy_std", "epochs") if name in trained
     }
     return {**row, **more}
+
+
+def _drift_warnings(history: History) -> list[str]:
+    drift = drift_of(history.references)
+    return [] if drift is None or drift.warning is None else [drift.warning]
 
 
 def _left_out(problem: Problem) -> list[str]:
@@ -228,6 +259,7 @@ def _result(
     config = problem.config
     counts = history.counts()
     best = history.best()
+    drift = drift_of(history.references)
     return search_result(
         run=str(run.path),
         status=status,
@@ -247,6 +279,10 @@ def _result(
         finalists=[] if final is None else [_with_training(row, history) for row in final.rows],
         comparison=[] if final is None else final.comparison,
         calibration=None if final is None else final.calibration,
-        warnings=[*_left_out(problem), *([] if final is None else final.warnings)],
+        latency_quantile=config.quantile if config.target_kind == "latency" else None,
+        refits=[refit.to_dict() for refit in history.refits],
+        references=[{name: timed[name] for name in ("when", "ms")} for timed in history.references],
+        drift=None if drift is None else drift.fraction,
+        warnings=[*_left_out(problem), *([] if final is None else final.warnings), *_drift_warnings(history)],
         classes=None if problem.data is None else list(problem.data.classes),
     )

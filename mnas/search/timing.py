@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mnas.config import DEFAULT_QUANTILE
+from mnas.errors import InputError
 from mnas.latency import default_reference, describe_conditions
 from mnas.registry import resolve
 from mnas.rundir import RunDirectory
@@ -70,6 +72,7 @@ def prepare_timing(
 
     Raises:
         SearchError: the target is below the range, or a plug-in fails.
+        InputError: a quantile of latency is asked for, and the plug-in knows no intervals.
         MeasurementError: a measurement failed, or the machine is too noisy.
     """
     preparation = Preparation(problem, run, store, history, reporter)
@@ -125,6 +128,11 @@ def _plugin(preparation: Preparation) -> Timing:
     rng = random.Random(preparation.seed)
     sample = [problem.space.decode(problem.space.sample(rng)) for _ in range(_RANGE_SAMPLE)]
     estimates = predict([*extreme_specs(problem), *sample])
+    if problem.config.quantile != DEFAULT_QUANTILE and all(e.low_ms == e.high_ms for e in estimates):
+        raise InputError(
+            f"--latency-quantile {problem.config.quantile:g} has nothing to work with: {name} gives no intervals. "
+            "Leave the flag out, or return LatencyEstimate(ms, low_ms, high_ms, source, device) from predict."
+        )
     devices = ", ".join(dict.fromkeys(estimate.device for estimate in estimates))
     preparation.reporter.note(
         f"latencies are those of {name} for the device: {devices}. They decide; nothing is timed on this machine."
