@@ -21,7 +21,7 @@ from mnas.latency.kernel_predictor import KernelPredictor
 from mnas.latency.measure import measure, measure_each, measure_spread, reference_ms_of
 from mnas.latency.measurement import Measurement, MeasurementSet, ProcessSamples
 from mnas.latency.models import MeasuringLatencyModel
-from mnas.latency.networks import CalibrationNetwork, calibration_networks
+from mnas.latency.networks import CalibrationNetwork, calibration_networks, few_networks
 from mnas.latency.onnx_file import OnnxFile, read_onnx
 from mnas.latency.operators import Operator
 from mnas.latency.predictor import StructuralPredictor
@@ -63,6 +63,7 @@ __all__ = [
     "coverage",
     "default_reference",
     "describe_conditions",
+    "few_networks",
     "find_calibration",
     "import_calibration",
     "keep_calibration",

@@ -70,6 +70,7 @@ class Calibration:
         made: the day, in ISO format.
         seed: of the networks, their order and the folds.
         seconds: that it took.
+        like: the device and conditions whose calibration this one was told from; None where it stands for itself.
     """
 
     conditions: Conditions
@@ -83,6 +84,7 @@ class Calibration:
     made: str
     seed: int
     seconds: float
+    like: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, with the format's name and version first."""
@@ -135,6 +137,7 @@ def calibrate(
     *,
     seed: int = 0,
     networks: Sequence[CalibrationNetwork] | None = None,
+    like: "Calibration | None" = None,
     host: Host = LOCAL,
     on_progress: Progress | None = None,
 ) -> Calibration:
@@ -147,11 +150,13 @@ def calibrate(
         conditions: threads, batch, precision, provider.
         seed: of the networks, their order and the folds.
         networks: to measure; None is `calibration_networks(seed)`, which stand for every space.
+        like: of another device or other conditions. Its prices at this device's level take the place of structural
+            sums, so that ten or twenty networks are enough (`few_networks`).
         host: where.
         on_progress: told what is being done.
 
     Raises:
-        InputError: too few networks.
+        InputError: too few networks, or, with `like`, profiles that do not tell what kernels take.
         MeasurementError: a worker failed, another measurement holds the device, or it is too noisy.
     """
     start = time.perf_counter()
@@ -179,8 +184,13 @@ def calibrate(
     predictor: Predictor
     try:
         profiles = [result[network.name].operators for network in steady]
-        predictor, held_out = KernelPredictor.fit(specs, measured, profiles, device=about, seed=seed)
+        known = None if like is None else like.predictor
+        predictor, held_out = KernelPredictor.fit(
+            specs, measured, profiles, device=about, seed=seed, like=known
+        )
     except TooFewProfilesError as error:
+        if like is not None:
+            raise InputError(f"{error} Calibrate without --like.") from error
         warnings.append(f"{error} Latencies are predicted from structural sums alone, less surely.")
         predictor, held_out = StructuralPredictor.fit(specs, measured, device=about, seed=seed)
     predicted = {network.name: float(ms) for network, ms in zip(steady, held_out, strict=True)}
@@ -196,6 +206,7 @@ def calibrate(
         made=date.today().isoformat(),
         seed=seed,
         seconds=time.perf_counter() - start,
+        like=None if like is None else like.predictor.device,
     )
 
 

@@ -61,15 +61,6 @@ FEATURES = (
     "match_elements",  # written by cutting or padding channels
 )
 
-# Kinds of work that latency is told by, and the features that belong to one alone, by how their names begin.
-WORK = ("pointwise", "depthwise", "dense", "activation", "gate", "pool", "other")
-_BEGINNINGS = {"silu": "activation", "clamp": "activation", **{kind: kind for kind in WORK}}
-
-
-def work_of(feature: str) -> str:
-    """The kind of work that a feature counts."""
-    return next((kind for start, kind in _BEGINNINGS.items() if feature.startswith(start)), "other")
-
 
 @lru_cache(maxsize=65536)
 def segment_features(segment: Segment) -> tuple[float, ...]:

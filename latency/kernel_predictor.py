@@ -1,4 +1,4 @@
-"""Latency predicted from the kernels that a network is run as, priced by profiles, and from structural sums."""
+"""Latency predicted from the kernels that a network is run as, priced by profiles, and by another, rougher estimate."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.errors import InputError
-from mnas.latency.features import WORK
 from mnas.latency.kernel_prices import KernelPrices
 from mnas.latency.kernels import Kernel, kernel_times, named_kernels, segment_alignment
 from mnas.latency.operators import Operator
@@ -20,6 +19,7 @@ from mnas.search_space import NetworkSpec, Segment, segments
 
 Array = NDArray[np.float64]
 Profiled = list[tuple[Kernel, float]]
+Rough = StructuralPredictor | KernelPrices
 
 FORMAT = "mnas.kernel_predictor/1"
 # Folds of the kernels' held-out estimates (chosen here).
@@ -31,16 +31,8 @@ OFF = 0.12
 SHORTEST_MS = 0.01
 # And if so much of its time belongs to operators of known names; less where a provider fuses in its own way.
 NAMED = 0.7
-# What the kinds of kernels count for in `shares`.
-_WORK_OF = {
-    "swish": "activation",
-    "match": "other",
-    "add": "other",
-    "global_pool": "other",
-    "linear": "other",
-}
-# Fewest profiles of use to price kernels by (chosen here).
-FEWEST = 20
+# Fewest profiles of use to price kernels by, and fewest where another device's prices are at hand (chosen here).
+FEWEST, FEWEST_LIKE = 20, 8
 
 
 class TooFewProfilesError(InputError):
@@ -49,22 +41,22 @@ class TooFewProfilesError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class KernelPredictor:
-    """Kernels and structural sums together, stacked; with an interval. Make one with `fit` or `from_dict`.
+    """Kernels and a rougher estimate together, stacked; with an interval. Make one with `fit` or `from_dict`.
 
     Args:
-        sums: fitted to the networks' latencies.
-        kernels: prices from their profiles.
+        rough: structural sums fitted to the networks' latencies, or another device's predictor at this one's level.
+        kernels: prices from the networks' profiles.
         stack: what makes one of the two, from their held-out errors.
         device: what the estimates hold for, in words.
         factor: what everything is multiplied by.
     """
 
-    sums: StructuralPredictor
+    rough: Rough
     kernels: KernelPrices
     stack: Stack
     device: str
     factor: float = 1.0
-    # By segment: ms by sums, ms by kernels, number of kernels, and of those that read unaligned channels.
+    # By segment: ms by the rough estimate, ms by kernels, number of kernels, and of those that read unaligned channels.
     _rows: dict[Segment, Array] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -76,24 +68,31 @@ class KernelPredictor:
         *,
         device: str,
         seed: int,
+        like: "KernelPredictor | StructuralPredictor | None" = None,
     ) -> tuple[Self, Array]:
         """The predictor fitted on all networks, and a prediction for each from fits that did not see it, ms.
 
         Args:
-            networks: at least 20 with a usable profile.
+            networks: at least 20 with a usable profile, 8 of them with `like`.
             latencies_ms: of each, positive.
             profiles: of each, its operators in order with their times.
             device: what the estimates hold for, in words.
             seed: of the folds.
+            like: of another device or other conditions; its estimates take the place of structural sums, which so few
+                networks do not tell.
 
         Raises:
             TooFewProfilesError: too few of the profiles are of use.
             InputError: too few networks, or a latency that is not positive and finite.
         """
-        sums, sums_held = StructuralPredictor.fit(networks, latencies_ms, device=device, seed=seed)
         measured = np.asarray(latencies_ms, dtype=np.float64)
-        profiled = _usable(networks, measured, profiles)
-        kernels = _leveled(profiled, networks, measured)
+        profiled = _usable(networks, measured, profiles, FEWEST if like is None else FEWEST_LIKE)
+        rough: Rough
+        if like is None:
+            rough, rough_held = StructuralPredictor.fit(networks, latencies_ms, device=device, seed=seed)
+        else:
+            rough, rough_held = _at_level(like, networks, measured)
+        kernels = _leveled(profiled, networks, measured, rough)
         kernels_held = np.empty(measured.size)
         for fold in np.array_split(np.random.default_rng(seed).permutation(measured.size), FOLDS):
             rest = np.setdiff1d(np.arange(measured.size), fold)
@@ -105,8 +104,8 @@ class KernelPredictor:
             )
             kernels_held[fold] = prices.network_ms([networks[number] for number in fold])
         alignment = np.array([_alignment(spec) for spec in networks], dtype=np.float64)
-        stack = Stack.fit(_estimates(networks, sums_held, kernels_held, *alignment.T), measured)
-        return cls(sums, kernels, stack, device), stack.held_out_ms
+        stack = Stack.fit(_estimates(networks, rough_held, kernels_held, *alignment.T), measured)
+        return cls(rough, kernels, stack, device), stack.held_out_ms
 
     def predict(self, specs: Sequence[NetworkSpec]) -> list[LatencyEstimate]:
         """One estimate for each network, in order, with its 90 % interval.
@@ -118,33 +117,24 @@ class KernelPredictor:
             return []
         parts = [segments(spec) for spec in specs]
         new = list({segment for found in parts for segment in found if segment not in self._rows})
-        for segment, kernels_ms in zip(new, self.kernels.segment_ms(new), strict=True):
-            self._rows[segment] = np.array(
-                [self.sums.segment_ms(segment), kernels_ms, *segment_alignment(segment)]
-            )
+        both = zip(new, self.rough.parts_ms(new), self.kernels.parts_ms(new), strict=True)
+        for segment, rough_ms, kernels_ms in both:
+            self._rows[segment] = np.array([rough_ms, kernels_ms, *segment_alignment(segment)])
         amounts = np.array([np.sum([self._rows[part] for part in found], axis=0) for found in parts])
         middle, half = self.stack.predict(_estimates(specs, *amounts.T))
         ms = self.factor * middle
         bounds = zip(ms.tolist(), (ms * np.exp(-half)).tolist(), (ms * np.exp(half)).tolist(), strict=True)
         return [LatencyEstimate(value, low, high, SOURCE, self.device) for value, low, high in bounds]
 
-    def shares(self, spec: NetworkSpec) -> dict[str, float]:
-        """Predicted milliseconds by kind of work; they add up to the prediction."""
-        parts = dict.fromkeys(WORK, 0.0)
-        for kind, ms in self.kernels.by_kind(spec).items():
-            parts[_WORK_OF.get(kind, kind)] += ms
-        scale = self.predict([spec])[0].ms / sum(parts.values())
-        return {kind: ms * scale for kind, ms in parts.items()}
-
     def scaled(self, factor: float) -> Self:
         """The predictor for the same device when everything takes `factor` times as long."""
-        return type(self)(self.sums, self.kernels, self.stack, self.device, self.factor * factor)
+        return type(self)(self.rough, self.kernels, self.stack, self.device, self.factor * factor)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, with the format's name and version first."""
         return {
             "format": FORMAT,
-            "sums": self.sums.to_dict(),
+            "rough": self.rough.to_dict(),
             "kernels": self.kernels.to_dict(),
             "stack": self.stack.to_dict(),
             "device": self.device,
@@ -164,8 +154,9 @@ class KernelPredictor:
             factor = float(data["factor"])
             if not 0 < factor < np.inf:
                 raise ValueError(f"factor must be positive, got {factor}")
+            rough = data["rough"]
             return cls(
-                StructuralPredictor.from_dict(data["sums"]),
+                StructuralPredictor.from_dict(rough) if "format" in rough else KernelPrices.from_dict(rough),
                 KernelPrices.from_dict(data["kernels"]),
                 Stack.from_dict(data["stack"]),
                 str(data["device"]),
@@ -176,7 +167,10 @@ class KernelPredictor:
 
 
 def _usable(
-    networks: Sequence[NetworkSpec], measured_ms: Array, profiles: Sequence[Sequence[Operator]]
+    networks: Sequence[NetworkSpec],
+    measured_ms: Array,
+    profiles: Sequence[Sequence[Operator]],
+    fewest: int,
 ) -> list[Profiled | None]:
     """Of each network its kernels with their share of its unprofiled time, ms; None where its profile is of no use."""
     found: list[tuple[Profiled, float] | None] = []
@@ -194,9 +188,9 @@ def _usable(
     usual = median(scales) if scales else 1.0
     usable = [item[0] if item is not None and abs(item[1] / usual - 1) <= OFF else None for item in found]
     count = sum(item is not None for item in usable)
-    if count < FEWEST:
+    if count < fewest:
         raise TooFewProfilesError(
-            f"kernels are priced by the profiles of at least {FEWEST} networks; {count} of {len(networks)} are of use."
+            f"kernels are priced by the profiles of at least {fewest} networks; {count} of {len(networks)} are of use."
         )
     return usable
 
@@ -205,24 +199,34 @@ def _leveled(
     profiled: Sequence[Profiled | None],
     networks: Sequence[NetworkSpec],
     measured_ms: Array,
-    others: KernelPrices | None = None,
+    others: Rough,
 ) -> KernelPrices:
     """Prices from the profiles, at the level at which the median network takes what it was measured to take.
 
-    `others` price the kinds of kernels that none of the profiles has.
+    `others` price the kinds of kernels that none of the profiles has, if they price kernels.
     """
     prices = KernelPrices.fit([rows for rows in profiled if rows is not None])
-    if others is not None:
+    if isinstance(others, KernelPrices):
         prices = KernelPrices({**others.kinds, **prices.kinds})
-    return prices.leveled(float(np.median(measured_ms / prices.network_ms(networks))))
+    return prices.scaled(float(np.median(measured_ms / prices.network_ms(networks))))
+
+
+def _at_level(
+    like: "KernelPredictor | StructuralPredictor", networks: Sequence[NetworkSpec], measured_ms: Array
+) -> tuple[Rough, Array]:
+    """Another device's prices times the median factor between the two; and what they are for the networks."""
+    prices: Rough = like.kernels if isinstance(like, KernelPredictor) else like
+    there_ms = np.array([sum(prices.parts_ms(segments(spec))) for spec in networks])
+    factor = float(np.median(measured_ms / there_ms))
+    return prices.scaled(factor), there_ms * factor
 
 
 def _estimates(
-    specs: Sequence[NetworkSpec], sums_ms: Array, kernels_ms: Array, kernels: Array, unaligned: Array
+    specs: Sequence[NetworkSpec], rough_ms: Array, kernels_ms: Array, kernels: Array, unaligned: Array
 ) -> Estimates:
     """`kernels` is how many each network runs, `unaligned` how many of them read channels that fill no blocks."""
     resolution = np.array([spec.resolution for spec in specs], dtype=np.float64)
-    return Estimates(sums_ms, kernels_ms, resolution, unaligned / kernels)
+    return Estimates(rough_ms, kernels_ms, resolution, unaligned / kernels)
 
 
 def _alignment(spec: NetworkSpec) -> list[int]:

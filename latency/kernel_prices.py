@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mnas.errors import InputError
 from mnas.latency.features import BLOCK, whole_blocks
 from mnas.latency.gaussian import condition, squared_exponential
-from mnas.latency.kernels import Kernel, network_kernels, segment_kernels
+from mnas.latency.kernels import Kernel, segment_kernels
 from mnas.latency.regression import fit
 from mnas.search_space import NetworkSpec, Segment, segments
 
@@ -103,11 +103,11 @@ class KernelPrices:
                 times.setdefault(kernel.kind, {}).setdefault(kernel, []).append(ms)
         return cls({kind: KindPrices.fit(found) for kind, found in times.items()})
 
-    def leveled(self, factor: float) -> Self:
+    def scaled(self, factor: float) -> Self:
         """The same prices times a factor."""
         return type(self)(self.kinds, self.level * factor)
 
-    def segment_ms(self, parts: Sequence[Segment]) -> list[float]:
+    def parts_ms(self, parts: Sequence[Segment]) -> list[float]:
         """Milliseconds of stems, stages and heads; those of a network's add up to its own.
 
         Raises:
@@ -117,16 +117,8 @@ class KernelPrices:
         return [sum(self._kernels[k] * count for k, count in segment_kernels(segment)) for segment in parts]
 
     def network_ms(self, specs: Sequence[NetworkSpec]) -> Array:
-        """Milliseconds of networks, `(n,)`; errors as `segment_ms`."""
-        return np.array([sum(self.segment_ms(segments(spec))) for spec in specs])
-
-    def by_kind(self, spec: NetworkSpec) -> dict[str, float]:
-        """Milliseconds of a network by kind of kernel; errors as `segment_ms`."""
-        counts, found = network_kernels(spec), dict[str, float]()
-        self._price(counts)
-        for kernel, count in counts.items():
-            found[kernel.kind] = found.get(kernel.kind, 0.0) + count * self._kernels[kernel]
-        return found
+        """Milliseconds of networks, `(n,)`; errors as `parts_ms`."""
+        return np.array([sum(self.parts_ms(segments(spec))) for spec in specs])
 
     def _price(self, kernels: Iterable[Kernel]) -> None:
         """Prices those that have no price yet."""
@@ -177,7 +169,10 @@ class KernelPrices:
                     f"prices of {kind!r} need {len(_work(kernels[0]))} coefficients of at least 0"
                 )
             kinds[kind] = KindPrices(coefficients, kernels, weights)
-        return cls(kinds, float(data["level"]))
+        level = float(data["level"])
+        if not 0 < level < math.inf:
+            raise ValueError(f"the level of prices must be positive, got {level}")
+        return cls(kinds, level)
 
 
 def _work(kernel: Kernel) -> tuple[float, ...]:

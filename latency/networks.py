@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from mnas.errors import InputError
 from mnas.search_space import (
     NetworkSpec,
     SearchSpace,
@@ -25,6 +26,9 @@ SMALL_RESOLUTIONS, SMALL_CLASSES = (32, 64, 96, 128, 160, 192), (10, 100, 1000)
 # The share of its scaled resolution to which a scaled network is trimmed, at the most.
 TRIM = 0.8
 RESOLUTION = 224
+# Networks measured where another device's calibration is at hand: the fewest and the most (chosen here; from there on a
+# calibration of its own is the better use of the time).
+FEW, MOST_FEW = 10, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,26 @@ def calibration_networks(seed: int, members: dict[str, int] = MEMBERS) -> list[C
         ]
     rng.shuffle(networks)
     return networks
+
+
+def few_networks(seed: int, count: int) -> list[CalibrationNetwork]:
+    """Some of the calibration's networks, even over multiply-adds, for a device that is like a known one.
+
+    Args:
+        seed: of the draws and the order.
+        count: `FEW` to `MOST_FEW`.
+
+    Raises:
+        InputError: a count outside that.
+    """
+    if not FEW <= count <= MOST_FEW:
+        raise InputError(
+            f"with another device's calibration {FEW} to {MOST_FEW} networks are measured, got {count} (--networks)."
+        )
+    every = sorted(calibration_networks(seed), key=lambda network: _madds(network.spec))
+    chosen = [every[(2 * number + 1) * len(every) // (2 * count)] for number in range(count)]
+    random.Random(seed).shuffle(chosen)
+    return chosen
 
 
 def _between(ends: tuple[float, float], share: float) -> float:

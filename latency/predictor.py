@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.errors import InputError
-from mnas.latency.features import FEATURES, WORK, network_features, segment_features, work_of
+from mnas.latency.features import FEATURES, network_features, segment_features
 from mnas.latency.regression import fit_best, nested_held_out
 from mnas.protocols import LatencyEstimate
 from mnas.search_space import NetworkSpec, Segment, segments
@@ -118,6 +118,10 @@ class StructuralPredictor:
         self._cache[segment] = total
         return total
 
+    def parts_ms(self, parts: Sequence[Segment]) -> list[float]:
+        """Milliseconds of stems, stages and heads; errors as `segment_ms`."""
+        return [self.segment_ms(segment) for segment in parts]
+
     def network_ms(self, spec: NetworkSpec) -> float:
         """Milliseconds of a network; errors as `segment_ms`."""
         return sum(map(self.segment_ms, segments(spec)))
@@ -144,14 +148,6 @@ class StructuralPredictor:
             rank = max(1, math.floor(_TAIL * (len(ordered) + 1)))
             self._factors[first] = min(1.0, 1 + ordered[rank - 1]), max(1.0, 1 + ordered[-rank])
         return self._factors[first]
-
-    def shares(self, spec: NetworkSpec) -> dict[str, float]:
-        """Predicted milliseconds by kind of work (`features.WORK`); they add up to the prediction."""
-        parts = dict.fromkeys(WORK, 0.0)
-        for name, amount in zip(FEATURES, network_features(spec), strict=True):
-            if amount:
-                parts[work_of(name)] += self.coefficients[name] * amount
-        return parts
 
     def scaled(self, factor: float) -> Self:
         """The predictor for the same device when everything takes `factor` times as long."""

@@ -36,13 +36,13 @@ class Estimates:
     """What is known of n networks before they are measured, `(n,)` each.
 
     Args:
-        sums_ms: by structural sums.
+        rough_ms: by structural sums, or by another device's predictor.
         kernels_ms: by the prices of kernels.
         resolution: in pixels.
         unaligned: share of kernels whose input channels do not fill their blocks, 0 to 1.
     """
 
-    sums_ms: Array
+    rough_ms: Array
     kernels_ms: Array
     resolution: Array
     unaligned: Array
@@ -50,12 +50,12 @@ class Estimates:
     @property
     def size(self) -> Array:
         """Natural logarithm of milliseconds, half-way between the two."""
-        return np.asarray(np.log(self.sums_ms * self.kernels_ms) / 2, dtype=np.float64)
+        return np.asarray(np.log(self.rough_ms * self.kernels_ms) / 2, dtype=np.float64)
 
     @property
     def gap(self) -> Array:
-        """How far the structural sums are above the kernels, on the natural logarithm."""
-        return np.asarray(np.log(self.sums_ms / self.kernels_ms), dtype=np.float64)
+        """How far the rough estimate is above the kernels, on the natural logarithm."""
+        return np.asarray(np.log(self.rough_ms / self.kernels_ms), dtype=np.float64)
 
     @property
     def points(self) -> Array:
@@ -147,7 +147,7 @@ class Stack:
         if shapes != {(measured.size,)} or not measured.size or len(amplitudes) != PARTS:
             raise ValueError(f"a stack needs {PARTS} amplitudes and rows of equal length")
         positive = (
-            columns["sums_ms"],
+            columns["rough_ms"],
             columns["kernels_ms"],
             columns["resolution"],
             measured,

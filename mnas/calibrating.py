@@ -13,6 +13,7 @@ from mnas.latency import (
     Host,
     Kept,
     calibrate,
+    few_networks,
     find_calibration,
     import_calibration,
     keep_calibration,
@@ -22,6 +23,9 @@ from mnas.latency import (
 from mnas.search.reporting import Reporter
 from mnas.summary import table
 
+# Networks measured where another calibration is at hand (chosen here).
+DEFAULT_FEW = 20
+
 
 def calibrate_device(
     conditions: Conditions,
@@ -29,6 +33,8 @@ def calibrate_device(
     *,
     host: Host = LOCAL,
     seed: int = 0,
+    like: str | None = None,
+    networks: int | None = None,
 ) -> dict[str, Any]:
     """Calibrates a device and keeps the result, in place of the one before.
 
@@ -37,14 +43,25 @@ def calibrate_device(
         reporter: told of progress and warnings.
         host: where.
         seed: of the networks and the folds.
+        like: name of a kept calibration of another device or other conditions, or the beginning of it: then few
+            networks are measured, and the rest is told from that one.
+        networks: how many then; None is 20.
 
     Raises:
-        InputError: conditions that the device does not offer.
+        UnknownNameError: no calibration of that name.
+        InputError: conditions that the device does not offer, a number of networks that is refused, or profiles that do
+            not tell what kernels take.
         MeasurementError: the device is too noisy, or a measurement failed.
         RunDirectoryError: the result cannot be kept.
     """
     reporter.stage("calibrating: timing networks on the device")
-    calibration = calibrate(conditions, seed=seed, host=host, on_progress=reporter.progress)
+    if like is None and networks is not None:
+        raise InputError("--networks goes with --like; without it a calibration's networks are fixed.")
+    base = None if like is None else _readable(find_calibration(like))
+    chosen = None if base is None else few_networks(seed, networks or DEFAULT_FEW)
+    calibration = calibrate(
+        conditions, seed=seed, networks=chosen, like=base, host=host, on_progress=reporter.progress
+    )
     for text in calibration.warnings:
         reporter.warn(text)
     path = keep_calibration(calibration)
@@ -141,4 +158,5 @@ def _row(calibration: Calibration) -> dict[str, Any]:
         "networks": len(calibration.points),
         "reference_ms": calibration.reference_ms,
         "error": calibration.error.to_dict(),
+        "like": calibration.like,
     }

@@ -1,7 +1,7 @@
 """A latency predictor held against fresh measurements of networks that it never saw: `mnas latency validate`."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from mnas.errors import InputError, MeasurementError
 from mnas.files import write_bytes, write_json
 from mnas.latency import (
     LOCAL,
+    Calibration,
     Conditions,
     Host,
     Measurement,
@@ -25,9 +26,8 @@ from mnas.latency import (
 )
 from mnas.protocols import LatencyEstimate
 from mnas.registry import make, resolve
-from mnas.search.device_timing import drift_since
 from mnas.search.reporting import Reporter
-from mnas.search.ruler import Predict, checked
+from mnas.search.ruler import checked
 from mnas.search_space import NetworkSpec, SearchSpace, compound_scale, network_cost
 from mnas.seeds import derive_seed
 from mnas.summary import table
@@ -122,14 +122,20 @@ def validate(
         MeasurementError: a measurement failed, or too few networks could be measured steadily.
         SearchError: the predictor fails.
     """
-    ready = _predictor(predictor, conditions, host, unseen.seed, reporter)
+    calibration = _calibration(conditions, host) if predictor == CALIBRATED else None
+    model = None
+    if predictor not in (CALIBRATED, MADDS):
+        model = make("latency", predictor, {"conditions": conditions, "seed": unseen.seed}, "predict")
     specs = unseen.draw()
-    reference = reference_for(next(iter(specs.values())))
+    # Beside the calibration's own reference the device's present speed is told in the same minutes.
+    reference = reference_for(next(iter(specs.values()))) if calibration is None else calibration.reference
     measured, reference_ms = _measured(specs, reference, conditions, host, unseen.seed, reporter)
     kept = [specs[item.name] for item in measured]
     truth = [item.latency_ms for item in measured]
     naive = _by_madds(kept, truth)
-    estimates = naive if ready is None else ready(reference, reference_ms)(kept)
+    if calibration is not None:
+        model = calibration.predictor.scaled(reference_ms / calibration.reference_ms)
+    estimates = naive if model is None else checked(model, predictor)(kept)
     halves = [(item.ratio_high - item.ratio_low) / 2 / item.ratio for item in measured]
     result = {
         "predictor": predictor,
@@ -179,31 +185,15 @@ def _cells(scores: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _predictor(
-    name: str, conditions: Conditions, host: Host, seed: int, reporter: Reporter
-) -> Callable[[NetworkSpec, float], Predict] | None:
-    """Checked predictions, given the reference and its milliseconds in these minutes; None for multiply-adds.
-
-    A calibration is brought to the device's present speed; what a plug-in says stands as it is.
-    """
-    if name == MADDS:
-        return None
-    if name != CALIBRATED:
-        model = make("latency", name, {"conditions": conditions, "seed": seed}, "predict")
-        return lambda reference, reference_ms: checked(model, name)
+def _calibration(conditions: Conditions, host: Host) -> Calibration:
+    """The device's kept one."""
     path = calibration_path(host.device, conditions)
     if not path.is_file():
         raise InputError(
             f"{host.device.describe()} has no calibration for {conditions.describe(host.device)} yet: "
             "mnas latency calibrate"
         )
-    calibration = read_calibration(path, host.device, conditions)
-
-    def at_present_speed(reference: NetworkSpec, reference_ms: float) -> Predict:
-        factor = drift_since(calibration, reference, reference_ms, seed, reporter, host=host)
-        return checked(calibration.predictor.scaled(factor), name)
-
-    return at_present_speed
+    return read_calibration(path, host.device, conditions)
 
 
 def _measured(

@@ -4,13 +4,23 @@ import json
 import math
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mnas.errors import InputError
-from mnas.latency import Conditions, KernelPredictor, Operator, calibration_networks, coverage, measure, score
+from mnas.latency import (
+    Conditions,
+    KernelPredictor,
+    Operator,
+    calibration_networks,
+    coverage,
+    few_networks,
+    measure,
+    score,
+)
 from mnas.latency.kernel_predictor import TooFewProfilesError
 from mnas.latency.kernel_prices import KernelPrices
 from mnas.latency.kernels import Kernel, Named, kernel_times, named_kernels, network_kernels
@@ -20,6 +30,7 @@ from mnas.search_space import NetworkSpec, StageSpec, mbconv_space, mnasnet_spac
 from mnas.zoo import published
 
 B0 = published("efficientnet_b0")
+ALL, UNSEEN = ([item.spec for item in calibration_networks(seed)] for seed in (0, 1))
 
 
 def operator(name: str, ms: float, kind: str = "Conv") -> Operator:
@@ -136,12 +147,16 @@ def made_up_ms(kernel: Kernel) -> float:
     return 0.004 + work.get(kernel.kind, kernel.inputs * pixels * 2e-7)
 
 
+def other_ms(kernel: Kernel) -> float:
+    """Another device: convolutions are three times as fast, what is between them is half as slow again."""
+    return made_up_ms(kernel) * (1 / 3 if kernel.kind in ("pointwise", "dense", "depthwise") else 1.5)
+
+
 def made_up(
-    seed: int, rng: np.random.Generator
+    networks: list[NetworkSpec], rng: np.random.Generator, price: Callable[[Kernel], float] = made_up_ms
 ) -> tuple[list[NetworkSpec], list[float], list[list[Operator]]]:
-    """Networks, latencies with 1 % noise, and profiles with 5 %."""
-    networks = [item.spec for item in calibration_networks(seed)]
-    true = [[made_up_ms(item.kernel) for item in named_kernels(spec)] for spec in networks]
+    """The networks, latencies with 1 % noise, and profiles with 5 %."""
+    true = [[price(item.kernel) for item in named_kernels(spec)] for spec in networks]
     profiles = [
         [
             operator(item.names[0], ms * math.exp(0.05 * rng.normal()))
@@ -150,6 +165,10 @@ def made_up(
         for spec, times in zip(networks, true, strict=True)
     ]
     return networks, [sum(times) * math.exp(0.01 * rng.normal()) for times in true], profiles
+
+
+def true_ms(spec: NetworkSpec, price: Callable[[Kernel], float]) -> float:
+    return sum(price(kernel) for kernel in network_kernels(spec).elements())
 
 
 def test_prices_hold_for_shapes_that_were_not_seen() -> None:
@@ -162,10 +181,9 @@ def test_prices_hold_for_shapes_that_were_not_seen() -> None:
     prices = KernelPrices.fit(
         [[(k, made_up_ms(k)) for k in network_kernels(spec).elements()] for spec in seen]
     )
-    true = [sum(made_up_ms(k) for k in network_kernels(spec).elements()) for spec in unseen]
+    true = [true_ms(spec, made_up_ms) for spec in unseen]
     assert score(true, prices.network_ms(unseen)).mape < 0.05
-    by_kind = prices.leveled(2.0).by_kind(unseen[0])
-    assert sum(by_kind.values()) == pytest.approx(2.0 * prices.network_ms(unseen[:1])[0])
+    assert prices.scaled(2.0).network_ms(unseen) == pytest.approx(2.0 * prices.network_ms(unseen))
     with pytest.raises(InputError, match="without a kernel of kind 'add'"):
         prices.network_ms([mnasnet_with_pool()])
 
@@ -234,7 +252,7 @@ def test_intervals_hold_nine_of_ten_and_widen_outside_the_range(seed: int) -> No
 
 @pytest.fixture(scope="module")
 def fitted() -> tuple[KernelPredictor, np.ndarray, list[float]]:
-    networks, latencies, profiles = made_up(0, np.random.default_rng(0))
+    networks, latencies, profiles = made_up(ALL, np.random.default_rng(0))
     predictor, held_out = KernelPredictor.fit(networks, latencies, profiles, device="made up", seed=0)
     return predictor, held_out, latencies
 
@@ -242,9 +260,8 @@ def fitted() -> tuple[KernelPredictor, np.ndarray, list[float]]:
 def test_a_made_up_device_is_predicted_with_intervals_that_hold(fitted) -> None:
     predictor, held_out, latencies = fitted
     assert score(latencies, held_out).within_5 > 0.9
-    unseen = [item.spec for item in calibration_networks(1)]
-    true = [sum(made_up_ms(k) for k in network_kernels(spec).elements()) for spec in unseen]
-    found = predictor.predict(unseen)
+    true = [true_ms(spec, made_up_ms) for spec in UNSEEN]
+    found = predictor.predict(UNSEEN)
     error = score(true, [item.ms for item in found])
     assert error.within_5 > 0.9
     assert error.spearman > 0.99
@@ -254,7 +271,7 @@ def test_a_made_up_device_is_predicted_with_intervals_that_hold(fitted) -> None:
 
 
 def test_one_profile_that_is_far_off_changes_little(fitted) -> None:
-    networks, latencies, profiles = made_up(0, np.random.default_rng(0))
+    networks, latencies, profiles = made_up(ALL, np.random.default_rng(0))
     broken = next(number for number, ms in enumerate(latencies) if ms > 5)
     first = profiles[broken][0]
     profiles[broken][0] = replace(first, ms=first.ms + latencies[broken])
@@ -263,7 +280,7 @@ def test_one_profile_that_is_far_off_changes_little(fitted) -> None:
     assert theirs == pytest.approx(ours, rel=0.01)
 
 
-def test_a_predictor_survives_json_scales_and_says_what_takes_how_long(fitted) -> None:
+def test_a_predictor_survives_json_and_scales(fitted) -> None:
     predictor = fitted[0]
     again = predictor_from_dict(json.loads(json.dumps(predictor.to_dict())))
     before, after = (p.predict([B0])[0] for p in (predictor, again))
@@ -271,16 +288,48 @@ def test_a_predictor_survives_json_scales_and_says_what_takes_how_long(fitted) -
         (before.ms, before.low_ms, before.high_ms)
     )
     assert predictor.scaled(1.5).scaled(2.0).predict([B0])[0].ms == pytest.approx(3.0 * before.ms)
-    shares = predictor.scaled(2.0).shares(B0)
-    assert sum(shares.values()) == pytest.approx(2.0 * before.ms)
-    assert shares["pool"] == 0 < shares["gate"]
 
 
 def test_networks_too_small_for_a_profile_are_refused_in_words() -> None:
-    networks, latencies, profiles = made_up(0, np.random.default_rng(0))
+    networks, latencies, profiles = made_up(ALL, np.random.default_rng(0))
     tiny = [[replace(item, ms=item.ms / 100) for item in operators] for operators in profiles]
     with pytest.raises(TooFewProfilesError, match="at least 20 networks; 0 of 84 are of use"):
         KernelPredictor.fit(networks, latencies, tiny, device="d", seed=0)
+
+
+@pytest.mark.parametrize("count", [10, 20])
+def test_few_networks_tell_a_device_that_is_like_a_known_one(fitted, count: int) -> None:
+    few = [item.spec for item in few_networks(3, count)]
+    networks, latencies, profiles = made_up(few, np.random.default_rng(1), other_ms)
+    predictor, held_out = KernelPredictor.fit(
+        networks, latencies, profiles, device="another", seed=0, like=fitted[0]
+    )
+    assert len(held_out) == count
+    true = [true_ms(spec, other_ms) for spec in UNSEEN]
+    found = predictor.predict(UNSEEN)
+    error = score(true, [item.ms for item in found])
+    assert error.spearman > 0.99
+    assert error.within_10 > (0.9 if count == 20 else 0.8)
+    # Prices of the known device, brought to the level of this one, would not do.
+    factor = np.median(np.array(latencies) / [item.ms for item in fitted[0].predict(networks)])
+    assert score(true, [factor * item.ms for item in fitted[0].predict(UNSEEN)]).within_10 < 0.7
+    again = predictor_from_dict(json.loads(json.dumps(predictor.to_dict())))
+    assert again.predict([B0])[0].ms == pytest.approx(predictor.predict([B0])[0].ms)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("count", [10, 20])
+def test_few_networks_have_kernels_of_every_kind(seed: int, count: int) -> None:
+    few = few_networks(seed, count)
+    assert len({item.name for item in few}) == count
+    kinds = {kernel.kind for item in few for kernel in network_kernels(item.spec)}
+    assert kinds == {kernel.kind for spec in ALL for kernel in network_kernels(spec)}
+
+
+@pytest.mark.parametrize("count", [9, 61])
+def test_too_few_networks_are_refused(count: int) -> None:
+    with pytest.raises(InputError, match=f"10 to 60 networks are measured, got {count}"):
+        few_networks(0, count)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,17 @@ def latency_calibrate(
     precision: Precision = "fp32",
     provider: Provider = CPU,
     device: Device = "local",
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A kept calibration of another device or other conditions: few networks are measured, the rest is "
+            "told from it. See `mnas latency devices list`.",
+        ),
+    ] = None,
+    networks: Annotated[
+        int | None, typer.Option(help="With --like: how many to measure, 10 to 60. [default: 20]")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
     debug: Debug = False,
@@ -149,7 +160,9 @@ def latency_calibrate(
 
     conditions = Conditions(threads=threads, batch=batch, precision=precision, provider=provider)
     with ConsoleReporter() as reporter:
-        result = calibrate_device(conditions, reporter, host=parse_host(device), seed=seed)
+        result = calibrate_device(
+            conditions, reporter, host=parse_host(device), seed=seed, like=like, networks=networks
+        )
     print_result(result, calibrated_text(result), as_json)
 
 
