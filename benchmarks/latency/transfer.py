@@ -3,9 +3,8 @@
     python benchmarks/latency/transfer.py [--networks 20] [--mbconv 40] [--mnasnet 40]
 
 Uses the kept calibration for one thread, batch 1, fp32, or makes one. For each other condition it measures as many
-networks as `mnas latency calibrate --like` does, and holds the result against fresh measurements of unseen members of both
-spaces. Nothing that it makes takes the place of a
-calibration of yours.
+networks as `mnas latency calibrate --like` does, and holds the result against fresh measurements of unseen members of
+both spaces. Nothing that it makes takes the place of a calibration of yours.
 """
 
 import argparse
