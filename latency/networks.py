@@ -15,6 +15,7 @@ from mnas.search_space import (
     network_cost,
     scale,
 )
+from mnas.seeds import derive_seed
 from mnas.zoo import ZOO
 
 # How many of each group (chosen here: with the published ones and the extremes 84, seven groups of twelve, which take
@@ -82,7 +83,10 @@ def calibration_networks(seed: int, members: dict[str, int] = MEMBERS) -> list[C
 
 
 def few_networks(seed: int, count: int) -> list[CalibrationNetwork]:
-    """Some of the calibration's networks, even over multiply-adds, for a device that is like a known one.
+    """Networks like a calibration's, even over multiply-adds, for a device that is like a known one.
+
+    None of them is in a calibration, whatever its seed: the known device's errors for networks that it was fitted to
+    say nothing about others.
 
     Args:
         seed: of the draws and the order.
@@ -95,7 +99,9 @@ def few_networks(seed: int, count: int) -> list[CalibrationNetwork]:
         raise InputError(
             f"with another device's calibration {FEW} to {MOST_FEW} networks are measured, got {count} (--networks)."
         )
-    every = sorted(calibration_networks(seed), key=lambda network: _madds(network.spec))
+    fixed = {network.name for network in calibration_networks(seed, {})}
+    drawn = [item for item in calibration_networks(derive_seed(seed, "few")) if item.name not in fixed]
+    every = sorted(drawn, key=lambda network: _madds(network.spec))
     chosen = [every[(2 * number + 1) * len(every) // (2 * count)] for number in range(count)]
     random.Random(seed).shuffle(chosen)
     return chosen

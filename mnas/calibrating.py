@@ -18,6 +18,7 @@ from mnas.latency import (
     import_calibration,
     keep_calibration,
     kept_calibrations,
+    read_any,
     this_device,
 )
 from mnas.search.reporting import Reporter
@@ -43,22 +44,30 @@ def calibrate_device(
         reporter: told of progress and warnings.
         host: where.
         seed: of the networks and the folds.
-        like: name of a kept calibration of another device or other conditions, or the beginning of it: then few
-            networks are measured, and the rest is told from that one.
+        like: a calibration of another device or other conditions, by name (or the beginning of it) or as a file: then
+            few networks are measured, and the rest is told from that one.
         networks: how many then; None is 20.
 
     Raises:
         UnknownNameError: no calibration of that name.
-        InputError: conditions that the device does not offer, a number of networks that is refused, or profiles that do
-            not tell what kernels take.
+        InputError: conditions that the device does not offer, `like` of this device under them, a number of networks
+            that is refused, or profiles that do not tell what kernels take.
         MeasurementError: the device is too noisy, or a measurement failed.
         RunDirectoryError: the result cannot be kept.
     """
-    reporter.stage("calibrating: timing networks on the device")
     if like is None and networks is not None:
         raise InputError("--networks goes with --like; without it a calibration's networks are fixed.")
-    base = None if like is None else _readable(find_calibration(like))
-    chosen = None if base is None else few_networks(seed, networks or DEFAULT_FEW)
+    base = None if like is None else _known(like)
+    if base is not None and (base.device.fingerprint, base.conditions) == (
+        host.device.fingerprint,
+        conditions,
+    ):
+        raise InputError(
+            f"{like} is of this device under these conditions. A calibration told from it would take its place and be "
+            "worse: give other conditions or another --device, or leave out --like to calibrate anew."
+        )
+    chosen = None if base is None else few_networks(seed, DEFAULT_FEW if networks is None else networks)
+    reporter.stage(f"calibrating: timing networks on {host.name}")
     calibration = calibrate(
         conditions, seed=seed, networks=chosen, like=base, host=host, on_progress=reporter.progress
     )
@@ -142,6 +151,11 @@ def import_device(path: Path, replace: bool) -> dict[str, Any]:
     """Keeps a calibration that was made elsewhere; errors as `latency.import_calibration`."""
     kept = import_calibration(path, replace=replace)
     return {"name": kept.name, "path": str(kept.path), **_row(_readable(kept))}
+
+
+def _known(like: str) -> Calibration:
+    path = Path(like)
+    return read_any(path) if path.is_file() else _readable(find_calibration(like))
 
 
 def _readable(kept: Kept) -> Calibration:

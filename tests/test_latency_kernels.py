@@ -231,20 +231,27 @@ def test_the_better_of_two_estimates_is_followed_where_it_is_better() -> None:
     assert score(true, stack.held_out_ms).mape < 0.05
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_intervals_hold_nine_of_ten_and_widen_outside_the_range(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    known, true = estimates(rng, 84, 0.06, 0.04)
-    stack = Stack.fit(known, true)
-    new, measured = estimates(rng, 2000, 0.06, 0.04)
-    ms, half = stack.predict(new)
-    assert 0.85 <= coverage(measured, ms * np.exp(-half), ms * np.exp(half)) <= 0.95
-    # At e times and e^2 times the largest known network the interval is twice and three times as wide.
-    edge = math.exp(known.size.max())
+def test_intervals_hold_nine_of_ten() -> None:
+    inside = []
+    for seed in range(16):
+        rng = np.random.default_rng(seed)
+        stack = Stack.fit(*estimates(rng, 84, 0.06, 0.04))
+        new, true = estimates(rng, 1000, 0.06, 0.04)
+        ms, half = stack.predict(new)
+        measured = true * math.exp(0.015 * rng.normal())  # the device's speed at the time
+        inside.append(coverage(measured, ms * np.exp(-half), ms * np.exp(half)))
+    assert 0.85 <= np.mean(inside) <= 0.95
+    assert min(inside) > 0.7
+
+
+def test_intervals_widen_outside_the_range() -> None:
+    stack = Stack.fit(*estimates(np.random.default_rng(0), 84, 0.06, 0.04))
+    edge = math.exp(stack.known.size.max())
     far = np.array([edge, edge * math.e, edge * math.e**2])
-    _, widths = stack.predict(Estimates(far, far, np.full(3, 224.0), np.zeros(3)))
-    assert widths[1] / widths[0] == pytest.approx(2.0, rel=0.15)
-    assert widths[2] / widths[0] == pytest.approx(3.0, rel=0.15)
+    _, half = stack.predict(Estimates(far, far, np.full(3, 224.0), np.zeros(3)))
+    # At e times and e^2 times the largest known network it is twice and three times as wide, but for the level's part.
+    widths = np.sqrt(half**2 - (1.645 * 0.015) ** 2)
+    assert widths[1:] / widths[0] == pytest.approx([2.0, 3.0], rel=0.15)
 
 
 # --- predictor ---------------------------------------------------------------------------------------------
@@ -322,6 +329,7 @@ def test_few_networks_tell_a_device_that_is_like_a_known_one(fitted, count: int)
 def test_few_networks_have_kernels_of_every_kind(seed: int, count: int) -> None:
     few = few_networks(seed, count)
     assert len({item.name for item in few}) == count
+    assert not {item.spec for item in few} & set(ALL)
     kinds = {kernel.kind for item in few for kernel in network_kernels(item.spec)}
     assert kinds == {kernel.kind for spec in ALL for kernel in network_kernels(spec)}
 

@@ -145,3 +145,17 @@ def test_the_suite_for_latency_models_finds_what_is_wrong() -> None:
         with pytest.raises(AssertionError, match=message):
             check_latency_model(model)
     check_latency_model(Forgetful(), tolerance=0.5)
+
+
+def test_what_another_calibration_can_not_do_is_refused(calibrated_cache: Path) -> None:
+    name = calibrated_cache.stem
+    with pytest.raises(InputError, match="--networks goes with --like"):
+        calibrating.calibrate_device(Conditions(), Quiet(), networks=20)
+    with pytest.raises(InputError, match="is of this device under these conditions"):
+        calibrating.calibrate_device(Conditions(), Quiet(), like=name)
+    with pytest.raises(InputError, match="is of this device under these conditions"):
+        calibrating.calibrate_device(Conditions(), Quiet(), like=str(calibrated_cache))
+    with pytest.raises(InputError, match=r"10 to 60 networks are measured, got 0 \(--networks\)"):
+        calibrating.calibrate_device(Conditions(threads=2), Quiet(), like=name, networks=0)
+    with pytest.raises(UnknownNameError, match="unknown calibration 'none'"):
+        calibrating.calibrate_device(Conditions(threads=2), Quiet(), like="none")

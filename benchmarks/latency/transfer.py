@@ -21,6 +21,7 @@ from mnas.search.device_timing import device_calibration
 from mnas.validating import CALIBRATED, Unseen, validate
 
 OTHERS = {
+    "fp32 again": Conditions(),
     "int8": Conditions(precision="int8"),
     "2 threads": Conditions(threads=2),
     "batch 4": Conditions(batch=4),

@@ -142,8 +142,8 @@ def latency_calibrate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="A kept calibration of another device or other conditions: few networks are measured, the rest is "
-            "told from it. See `mnas latency devices list`.",
+            help="A calibration of another device or other conditions, its name (`mnas latency devices list`) or file: "
+            "few networks are measured, the rest is told from it.",
         ),
     ] = None,
     networks: Annotated[
