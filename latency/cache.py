@@ -93,7 +93,10 @@ def read_any(path: Path) -> Calibration:
     try:
         return Calibration.from_dict(read_json(path))
     except InputError as error:
-        raise InputError(f"the calibration {path} cannot be used: {error}") from error
+        raise InputError(
+            f"the calibration {path} cannot be used: {error} Make it anew on its device (mnas latency calibrate), then "
+            "export it from there."
+        ) from error
 
 
 def read_calibration(path: Path, device: Device, conditions: Conditions) -> Calibration:

@@ -11,7 +11,7 @@ from mnas.latency.conditions import Conditions
 from mnas.latency.device import Device
 from mnas.latency.host import LOCAL, Host
 from mnas.latency.kernel_predictor import KernelPredictor, TooFewProfilesError
-from mnas.latency.measure import measure_spread
+from mnas.latency.measure import measure_spread, reference_ms_of
 from mnas.latency.measurement import Measurement
 from mnas.latency.networks import CalibrationNetwork, calibration_networks
 from mnas.latency.predictor import StructuralPredictor
@@ -29,6 +29,8 @@ BUDGET_S = 0.22
 # networks, changed no error by more than a new calibration does).
 PROFILE_RUNS = 5
 _REFERENCE = "efficientnet_b0"
+# Processes that tell the device's speed before, and as many after (chosen here).
+SPEED_PROCESSES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,9 @@ class Calibration:
     Args:
         conditions: threads, batch, precision, provider.
         device: where.
-        reference: the network that each was paired with; its run took `reference_ms` in those minutes.
+        reference: the network that each was paired with.
+        reference_ms: what it took beside itself (`reference_ms_of`) in those minutes: the device's speed. In the
+            company of larger networks it takes some 5 % longer.
         predictor: fitted on all points that were not noisy.
         error: of the predictor, for networks held out in cross-validation.
         points: every measured network.
@@ -159,11 +163,18 @@ def calibrate(
         InputError: too few networks, or, with `like`, profiles that do not tell what kernels take.
         MeasurementError: a worker failed, another measurement holds the device, or it is too noisy.
     """
-    start = time.perf_counter()
+    start, reference = time.perf_counter(), published(_REFERENCE)
     networks = calibration_networks(seed) if networks is None else networks
+
+    def speed_ms() -> float:
+        return reference_ms_of(
+            reference, conditions=conditions, processes=SPEED_PROCESSES, seed=seed, host=host
+        )
+
+    before_ms = speed_ms()
     result = measure_spread(
         {network.name: network.spec for network in networks},
-        reference=published(_REFERENCE),
+        reference=reference,
         conditions=conditions,
         budget_s=BUDGET_S,
         seed=seed,
@@ -198,7 +209,7 @@ def calibrate(
         conditions=conditions,
         device=device,
         reference=result.reference,
-        reference_ms=result.reference_ms,
+        reference_ms=(before_ms + speed_ms()) / 2,
         predictor=predictor,
         error=score(measured, held_out),
         points=tuple(_point(n, result[n.name], predicted.get(n.name)) for n in networks),

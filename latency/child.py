@@ -23,6 +23,8 @@ SILENCE_S = 120.0
 GRACE_S = 5.0
 _EVENTS = ("start", "progress", "batch", "done", "error")
 _END = ""
+# How native code ends a process.
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS)
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -55,6 +57,11 @@ class Child:
         assert self._process.stdout is not None
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=_read, args=(self._process.stdout, self._lines), daemon=True).start()
+
+    def ends_first(self) -> None:
+        """Where memory runs out, the system ends it before this process, and before others of the user."""
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{self._process.pid}/oom_score_adj").write_text("1000")
 
     def send(self, data: bytes) -> None:
         """Writes; where the process is gone, the end of its lines tells."""
@@ -110,7 +117,7 @@ def run_worker(
     *,
     on_event: OnEvent | None = None,
     worker: Path | None = None,
-    silence_s: float = SILENCE_S,
+    silence_s: float | None = None,
 ) -> list[Event]:
     """Sends `job` to a fresh worker process and returns its events up to and with `done`.
 
@@ -118,52 +125,52 @@ def run_worker(
         job: what `worker.py` describes.
         on_event: called with each event as it comes.
         worker: the script; None is the package's own.
-        silence_s: seconds without an event after which the child counts as hung and is ended.
+        silence_s: seconds without an event after which the child counts as hung and is ended; None is `SILENCE_S`.
 
     Raises:
         MeasurementError: the worker reported an error, died, hung, or wrote something that is no event.
     """
-    child = Child([sys.executable, str(worker or WORKER)])
+    child, wait_s = Child([sys.executable, str(worker or WORKER)]), silence_s or SILENCE_S
 
-    def next_event() -> Event:
+    def next_event(doing: str) -> Event:
         try:
-            line = child.line(silence_s)
+            line = child.line(wait_s)
         except TimeoutError:
-            raise hung(silence_s, child.last_words()) from None
+            raise hung(wait_s, doing, child.last_words()) from None
         if line is None:
-            raise died(child.status(), child.last_words())
+            raise died(child.status(), doing, child.last_words())
         return parse_event(line)
 
     try:
+        child.ends_first()
         child.send(json.dumps(job).encode())
         child.close_input()
-        return gather(next_event, on_event, child.last_words)
+        return gather(next_event, on_event)
     finally:
         child.end()
 
 
-def gather(
-    next_event: Callable[[], Event], on_event: OnEvent | None, last_words: Callable[[], str]
-) -> list[Event]:
+def gather(next_event: Callable[[str], Event], on_event: OnEvent | None) -> list[Event]:
     """A worker's events up to and with `done`.
 
     Args:
-        next_event: waits for one.
+        next_event: waits for one; told what the worker said last that it does.
         on_event: called with each.
-        last_words: what the worker wrote to stderr.
 
     Raises:
         MeasurementError: the worker reported an error; also as `next_event`.
     """
     events: list[Event] = []
+    doing = "starting"
     while True:
-        event = next_event()
+        event = next_event(doing)
+        doing = str(event.get("what", doing))
         events.append(event)
         if on_event is not None:
             on_event(event)
         if event["event"] == "error":
             raise MeasurementError(
-                f"the measuring process failed: {event.get('message')}{_said(last_words())}"
+                f"the measuring process failed ({doing}): {str(event.get('message')).strip()}"
             )
         if event["event"] == "done":
             return events
@@ -187,16 +194,23 @@ def parse_event(line: str) -> Event:
     return event
 
 
-def hung(silence_s: float, last_words: str) -> MeasurementError:
-    """The error of a worker that was silent for too long."""
+def hung(silence_s: float, doing: str, last_words: str) -> MeasurementError:
+    """The error of a worker that was silent for too long; `doing` is what it had said last."""
     return MeasurementError(
-        f"the measuring process was silent for {silence_s:.0f} s and was ended. The machine may be "
-        f"overloaded, or a network too slow to time.{_said(last_words)}"
+        f"the measuring process was silent for {silence_s:.0f} s ({doing}) and was ended. The network may be too slow "
+        f"to time, or never end; or the machine is overloaded: end other work on it and try again.{_said(last_words)}"
     )
 
 
-def died(status: int | None, last_words: str) -> MeasurementError:
-    """The error of a worker that ended before its result; `status` as `subprocess` has it, None while it lives."""
+def died(status: int | None, doing: str, last_words: str) -> MeasurementError:
+    """The error of a worker that ended before its result.
+
+    Args:
+        status: as `subprocess` has it; None while it lives.
+        doing: what it had said last.
+        last_words: what it wrote to stderr.
+    """
+    advice = ""
     if status is None:
         how = "closed its output without a result"
     elif status >= 0:
@@ -208,7 +222,9 @@ def died(status: int | None, last_words: str) -> MeasurementError:
             name = f"signal {-status}"
         hint = ": out of memory, or ended by someone" if -status == signal.SIGKILL else ""
         how = f"was ended by {name} before its result{hint}"
-    return MeasurementError(f"the measuring process {how}.{_said(last_words)}")
+        if -status in _CRASHES:
+            advice = " ONNX Runtime crashed: run the model with it by hand, or install another version of it."
+    return MeasurementError(f"the measuring process {how} ({doing}).{advice}{_said(last_words)}")
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:

@@ -236,17 +236,17 @@ class _Connection:
         """As `Workplace.run`, without another try."""
         self._child.send(json.dumps({"do": "run", "worker": WORKER.name, "job": job}).encode() + b"\n")
 
-        def next_event() -> Event:
+        def next_event(doing: str) -> Event:
             try:
                 line = self._line(SILENCE_S)
             except TimeoutError:
-                raise hung(SILENCE_S, "") from None
+                raise hung(SILENCE_S, doing, "") from None
             told = self._accepted(_event(line))
             if told.get("event") == "ended":
-                raise died(told["status"], told["last_words"])
+                raise died(told["status"], doing, told["last_words"])
             return parse_event(line)
 
-        events = gather(next_event, on_event, lambda: "")
+        events = gather(next_event, on_event)
         self._answer(SILENCE_S)
         return events
 

@@ -37,7 +37,7 @@ _END = NormalDist().inv_cdf((1 + SHARE) / 2)
 PARTS = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Estimates:
     """What is known of n networks before they are measured, `(n,)` each.
 
@@ -70,7 +70,7 @@ class Estimates:
         return np.asarray(columns / SCALES, dtype=np.float64)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Stack:
     """log latency = log kernels + weight(size) x gap + what is left.
 

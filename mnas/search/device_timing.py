@@ -174,7 +174,7 @@ def drift_since(
     now_ms = reference_ms
     if reference != calibration.reference:
         now_ms = reference_ms_of(
-            calibration.reference, conditions=calibration.conditions, processes=1, seed=seed, host=host
+            calibration.reference, conditions=calibration.conditions, seed=seed, host=host
         )
     factor = now_ms / calibration.reference_ms
     if abs(factor - 1) > DRIFT_NOTED:
