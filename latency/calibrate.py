@@ -67,6 +67,7 @@ class Calibration:
         reference: the network that each was paired with.
         reference_ms: what it took beside itself (`reference_ms_of`) in those minutes: the device's speed. In the
             company of larger networks it takes some 5 % longer.
+        spread_ms: what it took between these networks, for other networks measured as these were (`measure_spread`).
         predictor: fitted on all points that were not noisy.
         error: of the predictor, for networks held out in cross-validation.
         points: every measured network.
@@ -81,6 +82,7 @@ class Calibration:
     device: Device
     reference: NetworkSpec
     reference_ms: float
+    spread_ms: float
     predictor: Predictor
     error: PredictionError
     points: tuple[Point, ...]
@@ -210,6 +212,7 @@ def calibrate(
         device=device,
         reference=result.reference,
         reference_ms=(before_ms + speed_ms()) / 2,
+        spread_ms=result.reference_ms,
         predictor=predictor,
         error=score(measured, held_out),
         points=tuple(_point(n, result[n.name], predicted.get(n.name)) for n in networks),

@@ -67,7 +67,7 @@ class Wanted:
     provider: str = CPU
     resolution: int | None = None
     reference: str | None = None
-    processes: int = 3
+    processes: int = 9
     budget_s: float = 30.0
     profile: bool = False
     seed: int = 0

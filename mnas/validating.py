@@ -4,7 +4,6 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from mnas.latency import (
     noise_ceiling,
     read_calibration,
     reference_for,
-    reference_ms_of,
     score,
 )
 from mnas.protocols import LatencyEstimate
@@ -37,8 +35,6 @@ from mnas.summary import table
 MADDS, CALIBRATED = "madds", "calibrated"
 # Fresh processes for each network, and its seconds in each of them (chosen here: more than a calibration takes).
 PASSES, NETWORK_S = 4, 0.4
-# Processes that tell the device's present speed before, and as many after (chosen here).
-SPEED_PROCESSES = 3
 # Fewest networks whose shares within 5 % mean anything (chosen here).
 FEWEST = 5
 
@@ -132,14 +128,13 @@ def validate(
         model = make("latency", predictor, {"conditions": conditions, "seed": unseen.seed}, "predict")
     specs = unseen.draw()
     reference = reference_for(next(iter(specs.values()))) if calibration is None else calibration.reference
-    speeds = [] if calibration is None else [_speed(calibration, host, unseen.seed, reporter)]
-    measured = _measured(specs, reference, conditions, host, unseen.seed, reporter)
+    measured, reference_ms = _measured(specs, reference, conditions, host, unseen.seed, reporter)
     kept = [specs[item.name] for item in measured]
     truth = [item.latency_ms for item in measured]
     naive = _by_madds(kept, truth)
     if calibration is not None:
-        speeds.append(_speed(calibration, host, unseen.seed, reporter))
-        model = calibration.predictor.scaled(fmean(speeds) / calibration.reference_ms)
+        # Paired with the same reference, measured in the same way: the device's speed then and now cancels.
+        model = calibration.predictor.scaled(reference_ms / calibration.spread_ms)
     estimates = naive if model is None else checked(model, predictor)(kept)
     halves = [(item.ratio_high - item.ratio_low) / 2 / item.ratio for item in measured]
     result = {
@@ -201,18 +196,6 @@ def _calibration(conditions: Conditions, host: Host) -> Calibration:
     return read_calibration(path, host.device, conditions)
 
 
-def _speed(calibration: Calibration, host: Host, seed: int, reporter: Reporter) -> float:
-    """The reference's milliseconds beside itself now, as the calibration knows them."""
-    reporter.stage("timing the reference")
-    return reference_ms_of(
-        calibration.reference,
-        conditions=calibration.conditions,
-        processes=SPEED_PROCESSES,
-        seed=seed,
-        host=host,
-    )
-
-
 def _measured(
     specs: Mapping[str, NetworkSpec],
     reference: NetworkSpec,
@@ -220,8 +203,8 @@ def _measured(
     host: Host,
     seed: int,
     reporter: Reporter,
-) -> list[Measurement]:
-    """Each in several processes in changing company; the noisy left out."""
+) -> tuple[list[Measurement], float]:
+    """Each in several processes in changing company, the noisy left out; and the reference's milliseconds there."""
     reporter.stage(f"measuring {len(specs)} networks in {PASSES} processes each")
     result = measure_spread(
         specs,
@@ -239,7 +222,7 @@ def _measured(
             f"only {len(found)} of {len(specs)} networks could be measured steadily: end other work on the device and "
             "try again; `mnas doctor` measures the noise."
         )
-    return found
+    return found, result.reference_ms
 
 
 def _by_madds(specs: Sequence[NetworkSpec], truth: Sequence[float]) -> list[LatencyEstimate]:

@@ -32,7 +32,6 @@ class ByMadds:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validating, "PASSES", 1)
     monkeypatch.setattr(validating, "NETWORK_S", 0.1)
-    monkeypatch.setattr(validating, "SPEED_PROCESSES", 1)
 
 
 def test_unseen_networks_are_different_and_the_same_each_time() -> None:

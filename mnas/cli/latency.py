@@ -50,7 +50,7 @@ def latency_measure(
             help="efficientnet_b0, mobilenetv2 or dense. [default: the one with the nearest kernels]"
         ),
     ] = None,
-    processes: Annotated[int, typer.Option(help="Fresh processes.")] = 3,
+    processes: Annotated[int, typer.Option(help="Fresh processes.")] = 9,
     budget: Annotated[str, typer.Option(help="Time for all of them: 30s, 2m.")] = "30s",
     profile: Annotated[bool, typer.Option("--profile", help="Time each operator as well.")] = False,
     seed: Seed = 0,
