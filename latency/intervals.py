@@ -138,6 +138,8 @@ def process_effects(observed: Sequence[tuple[int, int, float]]) -> dict[int, flo
     >>> process_effects([(0, 0, 1.0), (1, 0, 2.0), (2, 0, 3.0), (0, 1, 1.5), (1, 1, 2.5), (2, 1, 3.5)])
     {0: -0.25, 1: 0.25}
     """
+    if not observed:
+        return {}
     effects = dict.fromkeys((process for _, process, _ in observed), 0.0)
     by_network: dict[int, list[tuple[int, float]]] = {}
     by_process: dict[int, list[tuple[int, float]]] = {}

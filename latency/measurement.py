@@ -205,10 +205,15 @@ def _ratio(item: ProcessSamples, seed: int) -> Interval:
     return Interval(found.value / item.shift, found.low / item.shift, found.high / item.shift)
 
 
+def plain_ratio(item: ProcessSamples) -> float:
+    """Of the medians of one process, its shift taken out."""
+    return median(item.candidate_ms) / median(item.reference_ms) / item.shift
+
+
 def level(samples: Mapping[str, tuple[ProcessSamples, ...]]) -> dict[str, tuple[ProcessSamples, ...]]:
     """The same samples of several networks, each with the shift of its process; the rejected ones have no say in it."""
     observed = [
-        (number, item.process, math.log(median(item.candidate_ms) / median(item.reference_ms)))
+        (number, item.process, math.log(plain_ratio(item)))
         for number, items in enumerate(samples.values())
         for item in items
         if not item.rejected

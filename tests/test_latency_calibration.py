@@ -17,6 +17,7 @@ from mnas.latency import (
     default_reference,
     host,
     keep_calibration,
+    measure_spread,
     read_calibration,
     session,
     this_device,
@@ -135,6 +136,32 @@ def test_calibration_finds_the_prices_of_a_made_up_device(made_up):
         assert found.predictor.predict([spec])[0].ms == pytest.approx(priced(spec), rel=0.05)
     # The same seed measures the same networks.
     assert [p.name for p in calibrate(Conditions()).points] == [p.name for p in found.points]
+
+
+def test_a_session_that_is_off_is_outvoted_by_a_third_process(made_up, monkeypatch):
+    made_up(noise=0.002)
+    run, done = host.run_worker, []
+
+    def once_off(job, on_event):
+        events = run(job, on_event)
+        for event in events:
+            if event["event"] == "batch":
+                names = [job["names"][path] for path in job["batches"][event["index"]]]
+                done.extend(names)
+                if "n3" in names and done.count("n3") == 1:
+                    row = event["samples_ms"][names.index("n3")]
+                    row[:] = [1.1 * ms for ms in row]
+        return events
+
+    monkeypatch.setattr(host, "run_worker", once_off)
+    networks = {f"n{number}": item.spec for number, item in enumerate(small_networks(8))}
+    b0 = published("efficientnet_b0")
+    found = measure_spread(networks, reference=b0, conditions=Conditions(), seed=0)
+    assert {name: done.count(name) for name in networks} == {
+        name: 3 if name == "n3" else 2 for name in networks
+    }
+    for name, spec in networks.items():
+        assert found[name].ratio == pytest.approx(priced(spec) / priced(b0), rel=0.01)
 
 
 def test_a_device_that_is_too_noisy_is_refused(made_up):
