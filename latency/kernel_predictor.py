@@ -216,7 +216,7 @@ def _at_level(
 ) -> tuple[Rough, Array]:
     """Another device's prices times the median factor between the two; and what they are for the networks."""
     prices: Rough = like.kernels if isinstance(like, KernelPredictor) else like
-    there_ms = np.array([sum(prices.parts_ms(segments(spec))) for spec in networks])
+    there_ms = prices.network_ms(networks)
     factor = float(np.median(measured_ms / there_ms))
     return prices.scaled(factor), there_ms * factor
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, assert_never
 
 from mnas.latency.features import BLOCK
 from mnas.latency.operators import Operator
-from mnas.search_space import Block, NetworkSpec, Segment, network_program, segment_program, segments
+from mnas.search_space import Block, NetworkSpec, Segment, network_program, segment_program
 from mnas.search_space.program import (
     Activate,
     AvgPool,
@@ -31,7 +31,7 @@ Kind = Literal[
     "pointwise", "dense", "depthwise", "swish", "gate", "pool", "match", "add", "global_pool", "linear"
 ]
 # ONNX Runtime names an operator that it made from others after the last of them, with these additions.
-_ADDED_TO_NAMES = re.compile(r"_token_\d+$|_nchwc$|/.*$")
+_ADDED_TO_NAMES = re.compile(r"(_token_\d+|_nchwc)*(/.*)?$")
 # What it may put between two operators: a change of memory layout belongs to the one that wanted it.
 _CONVOLUTIONS = ("pointwise", "dense", "depthwise")
 
@@ -71,15 +71,6 @@ class Named:
 def segment_kernels(segment: Segment) -> tuple[tuple[Kernel, int], ...]:
     """The kernels of a stem, a stage or a head, and how often each is run; cached."""
     return tuple(Counter(item.kernel for item in _named(segment_program(segment))).items())
-
-
-def network_kernels(spec: NetworkSpec) -> Counter[Kernel]:
-    """The kernels of a network, and how often each is run."""
-    counts: Counter[Kernel] = Counter()
-    for segment in segments(spec):
-        for kernel, count in segment_kernels(segment):
-            counts[kernel] += count
-    return counts
 
 
 @lru_cache(maxsize=65536)
@@ -126,7 +117,7 @@ def kernel_times(kernels: Sequence[Named], operators: Sequence[Operator]) -> tup
 
 def _owner(name: str, index: Mapping[str, int]) -> int | None:
     """The kernel that an operator belongs to: by its name, or that of a block around it."""
-    name = _ADDED_TO_NAMES.sub("", _ADDED_TO_NAMES.sub("", name))
+    name = _ADDED_TO_NAMES.sub("", name)
     while name:
         if name in index:
             return index[name]

@@ -49,35 +49,11 @@ def calibration_networks(seed: int, members: dict[str, int] = MEMBERS) -> list[C
         members: random networks by group.
     """
     rng = random.Random(seed)
-    mbconv, mnasnet = mbconv_space(resolution=RESOLUTION), mnasnet_space(resolution=RESOLUTION)
-
-    def member(space: SearchSpace) -> NetworkSpec:
-        return space.decode(space.sample(rng))
-
-    def either() -> NetworkSpec:
-        return member(rng.choice((mbconv, mbconv, mnasnet)))
-
-    # Each is told where in its range it lies, 0 to 1, so that a group's networks cover it evenly.
-    draw: dict[str, Callable[[float], NetworkSpec]] = {
-        "mbconv": lambda share: member(mbconv),
-        "mnasnet": lambda share: member(mnasnet),
-        "scaled": lambda share: _scaled(either(), _between(PHI, share), rng),
-        "widened": lambda share: scale(
-            either(), depth=1.0, width=_between(WIDTHS, share), resolution=RESOLUTION
-        ),
-        "small": lambda share: replace(
-            either(), resolution=rng.choice(SMALL_RESOLUTIONS), num_classes=rng.choice(SMALL_CLASSES)
-        ),
-    }
     networks = [CalibrationNetwork(name, "published", spec) for name, spec in ZOO.items()]
-    for space in (mbconv, mnasnet):
+    for space in (mbconv_space(resolution=RESOLUTION), mnasnet_space(resolution=RESOLUTION)):
         for point, end in zip(extremes(space, _madds), ("smallest", "largest"), strict=True):
             networks.append(CalibrationNetwork(f"{space.name} {end}", space.name, space.decode(point)))
-    for group, count in members.items():
-        networks += [
-            CalibrationNetwork(f"{group} {i + 1}", group, draw[group]((i + rng.random()) / count))
-            for i in range(count)
-        ]
+    networks += _random_networks(rng, members)
     rng.shuffle(networks)
     return networks
 
@@ -99,12 +75,40 @@ def few_networks(seed: int, count: int) -> list[CalibrationNetwork]:
         raise InputError(
             f"with another device's calibration {FEW} to {MOST_FEW} networks are measured, got {count} (--networks)."
         )
-    fixed = {network.name for network in calibration_networks(seed, {})}
-    drawn = [item for item in calibration_networks(derive_seed(seed, "few")) if item.name not in fixed]
+    drawn = _random_networks(random.Random(derive_seed(seed, "few")), MEMBERS)
     every = sorted(drawn, key=lambda network: _madds(network.spec))
     chosen = [every[(2 * number + 1) * len(every) // (2 * count)] for number in range(count)]
     random.Random(seed).shuffle(chosen)
     return chosen
+
+
+def _random_networks(rng: random.Random, members: dict[str, int]) -> list[CalibrationNetwork]:
+    """So many of each group, which cover its range evenly."""
+    mbconv, mnasnet = mbconv_space(resolution=RESOLUTION), mnasnet_space(resolution=RESOLUTION)
+
+    def member(space: SearchSpace) -> NetworkSpec:
+        return space.decode(space.sample(rng))
+
+    def either() -> NetworkSpec:
+        return member(rng.choice((mbconv, mbconv, mnasnet)))
+
+    # Each is told where in its range it lies, 0 to 1.
+    draw: dict[str, Callable[[float], NetworkSpec]] = {
+        "mbconv": lambda share: member(mbconv),
+        "mnasnet": lambda share: member(mnasnet),
+        "scaled": lambda share: _scaled(either(), _between(PHI, share), rng),
+        "widened": lambda share: scale(
+            either(), depth=1.0, width=_between(WIDTHS, share), resolution=RESOLUTION
+        ),
+        "small": lambda share: replace(
+            either(), resolution=rng.choice(SMALL_RESOLUTIONS), num_classes=rng.choice(SMALL_CLASSES)
+        ),
+    }
+    return [
+        CalibrationNetwork(f"{group} {number + 1}", group, draw[group]((number + rng.random()) / count))
+        for group, count in members.items()
+        for number in range(count)
+    ]
 
 
 def _between(ends: tuple[float, float], share: float) -> float:

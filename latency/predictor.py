@@ -122,9 +122,9 @@ class StructuralPredictor:
         """Milliseconds of stems, stages and heads; errors as `segment_ms`."""
         return [self.segment_ms(segment) for segment in parts]
 
-    def network_ms(self, spec: NetworkSpec) -> float:
-        """Milliseconds of a network; errors as `segment_ms`."""
-        return sum(map(self.segment_ms, segments(spec)))
+    def network_ms(self, specs: Sequence[NetworkSpec]) -> NDArray[np.float64]:
+        """Milliseconds of networks, `(n,)`; errors as `segment_ms`."""
+        return np.array([sum(self.parts_ms(segments(spec))) for spec in specs])
 
     def interval_factors(self, ms: float) -> tuple[float, float]:
         """What an estimate of `ms` is multiplied by for the bounds of its 90 % interval; low <= 1 <= high.
@@ -164,8 +164,7 @@ class StructuralPredictor:
             InputError: a network has an operation that no fitted network had.
         """
         estimates = []
-        for spec in specs:
-            ms = self.network_ms(spec)
+        for ms in self.network_ms(specs).tolist():
             low, high = self.interval_factors(ms)
             estimates.append(LatencyEstimate(ms, ms * low, ms * high, SOURCE, self.device))
         return estimates

@@ -173,8 +173,7 @@ class Stack:
 
     def _blend(self, new: Estimates) -> Array:
         """Natural logarithm of milliseconds from the two estimates alone."""
-        distance = (new.size[:, None] - self.known.size[None]) / NEAR
-        near = np.exp(-0.5 * distance**2)
+        near = squared_exponential(new.size[:, None] / NEAR, self.known.size[:, None] / NEAR)
         near = near / np.maximum(near.sum(axis=1, keepdims=True), 1e-300)
         gap = self.known.gap
         wanted = np.clip(np.log(self.measured_ms / self.known.kernels_ms), -LARGEST, LARGEST)
@@ -187,11 +186,7 @@ class Stack:
         rows = known if new is None else new
         smooth = squared_exponential(rows.points, known.points)
         small = np.diag(self._small(known)) if new is None else np.zeros_like(smooth)
-        return [
-            np.ones_like(smooth),
-            smooth,
-            small,
-        ]
+        return [np.ones_like(smooth), smooth, small]
 
     def _variance(self, new: Estimates) -> Array:
         """Of what is left, before anything was measured."""

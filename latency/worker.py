@@ -311,10 +311,10 @@ def run_job(job: dict[str, Any], emit: Callable[..., None]) -> None:
         start, opened, warm_runs = time.perf_counter(), {}, [0] * len(paths)
         # In random order, the other references among them: what is opened earlier in a process is up to 2 % faster or
         # slower for as long as it lives than the same opened later.
-        order = [*range(len(paths)), *[len(paths)] * (job["references"] - len(references))]
+        order = [*range(len(paths)), *[None] * (job["references"] - len(references))]
         rng.shuffle(order)
         for number in order:
-            if number == len(paths):
+            if number is None:
                 references.append(Model(job["reference"], job))
                 references[-1].warm_up(job["warm_runs"], job["warm_s"], 0.0, cap_s)
                 continue

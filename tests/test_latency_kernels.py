@@ -23,14 +23,22 @@ from mnas.latency import (
 )
 from mnas.latency.kernel_predictor import TooFewProfilesError
 from mnas.latency.kernel_prices import KernelPrices
-from mnas.latency.kernels import Kernel, Named, kernel_times, named_kernels, network_kernels
+from mnas.latency.kernels import Kernel, Named, kernel_times, named_kernels, segment_kernels
 from mnas.latency.predictors import predictor_from_dict
 from mnas.latency.stacking import Estimates, Stack
-from mnas.search_space import NetworkSpec, StageSpec, mbconv_space, mnasnet_space
+from mnas.search_space import NetworkSpec, StageSpec, mbconv_space, mnasnet_space, segments
 from mnas.zoo import published
 
 B0 = published("efficientnet_b0")
 ALL, UNSEEN = ([item.spec for item in calibration_networks(seed)] for seed in (0, 1))
+
+
+def network_kernels(spec: NetworkSpec) -> Counter[Kernel]:
+    """The kernels of a network, and how often each is run."""
+    counts: Counter[Kernel] = Counter()
+    for segment in segments(spec):
+        counts.update(dict(segment_kernels(segment)))
+    return counts
 
 
 def operator(name: str, ms: float, kind: str = "Conv") -> Operator:

@@ -8,15 +8,15 @@ nearest to --planted of the latency.
 """
 
 import argparse
-import json
-import os
 import statistics
 import sys
 import time
 from collections import Counter
 from dataclasses import replace
 
-from mnas.latency import Conditions, compare, measure, this_device
+from report import print_report
+
+from mnas.latency import Conditions, compare, measure
 from mnas.search_space import NetworkSpec, StageSpec
 from mnas.seeds import derive_seed
 from mnas.zoo import published
@@ -65,8 +65,7 @@ def main() -> None:
             ratios[kind].append(found.ratio)
             seconds.append(found.seconds)
             print(f"\r{repeat + 1}/{options.repeats} {kind} {found.ratio:.4f}", end="", file=sys.stderr)
-    report = {
-        "command": f"python benchmarks/latency/detection.py {' '.join(sys.argv[1:])}".strip(),
+    figures = {
         "pairs_of_each_kind": options.repeats,
         "layers_planted": repeats,
         "planted_by_probe": each * repeats,
@@ -78,12 +77,9 @@ def main() -> None:
         "same_ratio_largest": max(abs(ratio - 1) for ratio in ratios["same"]),
         "verdicts": {kind: dict(Counter(values)) for kind, values in verdicts.items()},
         "seconds_a_model": statistics.median(seconds) / 2,
-        "seconds": round(time.perf_counter() - start, 1),
-        "load": os.getloadavg(),
-        "device": this_device().to_dict(),
         "conditions": conditions.describe(),
     }
-    print(json.dumps(report, indent=2))
+    print_report(figures, start)
 
 
 if __name__ == "__main__":

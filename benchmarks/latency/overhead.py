@@ -11,7 +11,6 @@ that measures does).
 
 import argparse
 import io
-import json
 import os
 import random
 import statistics
@@ -23,7 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mnas.latency import LOCAL, Conditions, MeasurementSet, measure_each, measure_spread, this_device
+from report import print_report
+
+from mnas.latency import LOCAL, Conditions, MeasurementSet, measure_each, measure_spread
 from mnas.latency.child import WORKER, run_worker
 from mnas.latency.host import LocalHost
 from mnas.search_space import NetworkSpec, mbconv_space
@@ -112,8 +113,7 @@ def main() -> None:
         "conditions": conditions,
         "seed": options.seed,
     }
-    report = {
-        "command": f"python benchmarks/latency/overhead.py {' '.join(sys.argv[1:])}".strip(),
+    figures = {
         "measure_spread": overhead("measure_spread", lambda h: measure_spread(networks, host=h, **given)),
         "measure_each": overhead("measure_each", lambda h: measure_each(networks, host=h, **given)),
         "torch_onnx_export_s": {
@@ -121,12 +121,9 @@ def main() -> None:
             "torchscript": export_s(specs[: options.exported], dynamo=False),
             "dynamo": export_s(specs[: options.exported], dynamo=True),
         },
-        "seconds": round(time.perf_counter() - start, 1),
-        "load": os.getloadavg(),
-        "device": this_device().to_dict(),
         "conditions": conditions.describe(),
     }
-    print(json.dumps(report, indent=2))
+    print_report(figures, start)
 
 
 if __name__ == "__main__":

@@ -8,16 +8,15 @@ predictor would score, `madds` what multiply-adds alone do.
 """
 
 import argparse
-import json
-import os
 import random
 import statistics
-import sys
 import time
 from typing import Any
 
+from report import print_report
+
 from mnas.console import ConsoleReporter
-from mnas.latency import Conditions, this_device
+from mnas.latency import Conditions
 from mnas.search.device_timing import device_calibration
 from mnas.search_space import mbconv_space
 from mnas.validating import CALIBRATED, Unseen, validate
@@ -52,8 +51,7 @@ def main() -> None:
             result = validate(CALIBRATED, unseen, conditions, reporter)
             ratios = [row["predicted_ms"] / row["measured_ms"] for row in result.pop("networks")]
             found[name] = {**result, "bias": statistics.median(ratios) - 1}
-    report = {
-        "command": f"python benchmarks/latency/predictor_error.py {' '.join(sys.argv[1:])}".strip(),
+    figures = {
         "calibration": {
             "networks": len(calibration.points),
             "seconds": round(calibration.seconds, 1),
@@ -61,12 +59,9 @@ def main() -> None:
         },
         "unseen": found,
         "seconds_for_10000_predictions": round(seconds_for(calibration.predictor.scaled(1.0), 10_000), 3),
-        "seconds": round(time.perf_counter() - start, 1),
-        "load": os.getloadavg(),
-        "device": this_device().to_dict(),
         "conditions": conditions.describe(),
     }
-    print(json.dumps(report, indent=2))
+    print_report(figures, start)
 
 
 if __name__ == "__main__":

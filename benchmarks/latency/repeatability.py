@@ -9,7 +9,6 @@ meanwhile has another process on it that multiplies matrices.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -18,6 +17,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+
+from report import print_report
 
 from mnas.latency import Conditions, Measurement, measure, this_device
 from mnas.seeds import derive_seed
@@ -87,8 +88,7 @@ def main() -> None:
     same = [result["a"].ratio / result["a again"].ratio - 1 for result in results]
     others = [result["other"] for result in results]
     centre = statistics.median(item.ratio for item in others)
-    report = {
-        "command": f"python benchmarks/latency/repeatability.py {' '.join(sys.argv[1:])}".strip(),
+    figures = {
         "repeats": options.repeats,
         "aa_difference_median": statistics.median(map(abs, same)),
         "aa_difference_sd": statistics.stdev(same),
@@ -107,12 +107,10 @@ def main() -> None:
         "reference_ms": [result.reference_ms for result in results],
         "reference_raw_ms": [result.reference_raw_ms for result in results],
         "statuses": [item.status for result in results for item in result.measurements],
-        "seconds": round(time.perf_counter() - start, 1),
         "load": [results[0].processes[0]["load_before"], results[-1].processes[-1]["load_after"]],
-        "device": this_device().to_dict(),
         "conditions": conditions.describe(),
     }
-    print(json.dumps(report, indent=2))
+    print_report(figures, start)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ both spaces. Nothing that it makes takes the place of a calibration of yours.
 """
 
 import argparse
-import json
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+from report import print_report
 
 from mnas.console import ConsoleReporter
 from mnas.latency import Conditions, calibrate, calibration_path, few_networks, keep_calibration, this_device
@@ -66,15 +66,11 @@ def main() -> None:
                     for space, result in groups.items()
                 },
             }
-    report = {
-        "command": f"python benchmarks/latency/transfer.py {' '.join(sys.argv[1:])}".strip(),
+    figures = {
         "networks": options.networks,
         "conditions": found,
-        "seconds": round(time.perf_counter() - start, 1),
-        "load": os.getloadavg(),
-        "device": this_device().to_dict(),
     }
-    print(json.dumps(report, indent=2))
+    print_report(figures, start)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from mnas.report.measured import (
 )
 from mnas.rundir import RunDirectory
 from mnas.search import History, Trial
-from mnas.search.drift import drift_of
 from mnas.search.finalists import candidates, pareto_front
 from mnas.search.history import TrialStatus
 from mnas.search_space import NetworkSpec
@@ -77,7 +76,7 @@ def read_run(path: Path) -> RunData:
         range_ms=_range(predictor),
         reference_ms=None if predictor is None else predictor.maybe_amount("reference_ms"),
         refits=tuple(history.refits),
-        drift=drift_of(history.references),
+        drift=history.drift,
         calibration=read_calibration(run.calibration),
         family=read_family(run.path / "family.json"),
         warnings=() if result is None else result.texts("warnings"),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mnas.errors import RunDirectoryError
+from mnas.search.drift import Drift, drift_of
 from mnas.search.halving import Rungs
 from mnas.search.refits import Refit, positive
 from mnas.store import Event
@@ -129,6 +130,11 @@ class History:
     def factor(self) -> float:
         """What predictions are multiplied by now."""
         return self.refits[-1].factor if self.refits else 1.0
+
+    @property
+    def drift(self) -> Drift | None:
+        """Of the reference since the start; None where it was not timed twice."""
+        return drift_of(self.references)
 
     def known_now(self) -> list[Trial]:
         """All trials, with predicted latencies as they would be predicted now; what they were told as rewards stays."""

@@ -108,13 +108,22 @@ def describe_refits(refits: Sequence[Refit]) -> str:
     """A sentence about what was measured during a search, and what came of it; empty without refits."""
     if not refits:
         return ""
-    off = [math.expm1(network.off) for refit in refits for network in refit.networks if network.usable]
-    if not off:
+    used = [network for refit in refits for network in refit.networks if network.usable]
+    if not used:
         return "Networks near the target were timed during the search, too noisily to correct predictions by them."
     last = refits[-1]
+    correction = describe_correction(used, last.factor)
     return (
-        f"{len(off)} networks near the target were timed during the search and lay {min(off):+.1%} to {max(off):+.1%} "
-        f"off their predictions, which are multiplied by {last.factor:.3f} from trial {last.after:,} on."
+        f"{len(used)} networks near the target were timed during the search and {correction} "
+        f"from trial {last.after:,} on."
+    )
+
+
+def describe_correction(used: Sequence[Remeasured], factor: float) -> str:
+    """A clause: how far off networks lay, at least one, and what predictions are multiplied by for it."""
+    off = [math.expm1(network.off) for network in used]
+    return (
+        f"lay {min(off):+.1%} to {max(off):+.1%} off their predictions, which are multiplied by {factor:.3f}"
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mnas.search.finalists import Candidate, candidates
 from mnas.search.history import History
-from mnas.search.refits import Refit, Remeasured, common_factor
+from mnas.search.refits import Refit, Remeasured, common_factor, describe_correction
 from mnas.search.reporting import Quiet, Reporter
 from mnas.search.ruler import Ruler
 from mnas.search_space import NetworkSpec, SearchSpace
@@ -67,10 +67,8 @@ class Remeasurer:
         refit = self.measure({c.trial.number: (c.trial.key, c.cost) for c in chosen}, after)
         used = [network for network in refit.networks if network.usable]
         if used:
-            off = [math.expm1(network.off) for network in used]
             self.reporter.note(
-                f"{len(used)} networks lay {min(off):+.1%} to {max(off):+.1%} off their predictions, which are "
-                f"multiplied by {refit.factor:.3f} from here on."
+                f"{len(used)} networks {describe_correction(used, refit.factor)} from here on."
             )
         else:
             self.reporter.warn("the device was too noisy to time them; predictions stay as they are.")

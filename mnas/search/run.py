@@ -16,7 +16,6 @@ from mnas.protocols import is_expensive
 from mnas.registry import is_reference
 from mnas.rundir import RunDirectory
 from mnas.search.baseline import write_baseline
-from mnas.search.drift import drift_of
 from mnas.search.estimate import SAMPLE, say_estimate
 from mnas.search.final import Final, judge_finalists
 from mnas.search.finals import Finals
@@ -237,7 +236,7 @@ def _with_training(row: Mapping[str, Any], history: History) -> dict[str, Any]:
 
 
 def _drift_warnings(history: History) -> list[str]:
-    drift = drift_of(history.references)
+    drift = history.drift
     return [] if drift is None or drift.warning is None else [drift.warning]
 
 
@@ -259,7 +258,7 @@ def _result(
     config = problem.config
     counts = history.counts()
     best = history.best()
-    drift = drift_of(history.references)
+    drift = history.drift
     return search_result(
         run=str(run.path),
         status=status,
