@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from mnas.errors import InputError
 from mnas.search_space import Architecture, NetworkSpec
 
@@ -74,13 +77,33 @@ class AccuracyEstimate:
     fidelity: float = 1.0
 
 
+class Objective(Protocol):
+    """What a controller may know beforehand of how networks are judged: their costs, and the reward of an accuracy.
+
+    A controller whose factory takes `objective` gets one; it need not know what a cost is or where it comes from.
+    """
+
+    def cost(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+        """`(n,)` positive, in the unit of the target: the cost that each would be judged by.
+
+        Infinite where an explicit limit refuses the network.
+        """
+        ...
+
+    def score(self, accuracy: ArrayLike, cost: ArrayLike) -> NDArray[np.float64]:
+        """Rewards of accuracies (fractions) and costs, element by element."""
+        ...
+
+
 @runtime_checkable
 class Controller(Protocol):
     """Proposes architectures and is told what became of them.
 
-    Made by `factory(space, *, seed, **options)`. Its state is a function of the seed and the order of asks and
-    tells, so that a resumed search can replay them. `tell` of a point outside the space raises; a point of the
-    space that was never asked is accepted.
+    Made by `factory(space, *, seed, **options)`; one that plans with costs takes `objective`, an `Objective`, as well.
+    Its state is a function of the seed and the order of asks and tells (and of what the objective answered), so that a
+    resumed search can replay them. `tell` of a point outside the space raises; a point of the space that was never
+    asked is accepted. It may also offer `recommend() -> Architecture | None`: of the networks told `done` the one that
+    it believes to be best, where a plain greatest reward would be fooled by noise.
     """
 
     def ask(self, n: int = 1) -> list[Architecture]:

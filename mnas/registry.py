@@ -47,8 +47,8 @@ _PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def is_reference(name: str) -> bool:
-    """Whether a name is the user's own `module:factory`."""
-    return _PATH.fullmatch(name) is not None
+    """Whether a name is the user's own `module:factory`; a built-in one such as `optuna:tpe` is not."""
+    return _PATH.fullmatch(name) is not None and not any(name in names for names in BUILTIN.values())
 
 
 def plugins(kind: Kind) -> dict[str, EntryPoint]:

@@ -8,7 +8,7 @@ from mnas.search_space.mnasnet import mnasnet_space
 from mnas.search_space.program import Block, walk
 from mnas.search_space.rounding import round_filters
 from mnas.search_space.scaling import Coefficients, compound_scale, released, scale
-from mnas.search_space.space import Architecture, Choice, SearchSpace, extremes
+from mnas.search_space.space import Architecture, Choice, Factor, SearchSpace, extremes
 from mnas.search_space.spec import NetworkSpec, StageSpec, Style
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Choice",
     "Coefficients",
     "Cost",
+    "Factor",
     "Layer",
     "LayerCost",
     "NetworkSpec",

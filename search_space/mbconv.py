@@ -7,7 +7,7 @@
 
 from functools import lru_cache
 
-from mnas.search_space.space import Choice, SearchSpace, Values
+from mnas.search_space.space import Choice, Factor, SearchSpace, Values
 from mnas.search_space.spec import NetworkSpec, StageSpec, Style
 
 # EfficientNet (arXiv 1905.11946), Table 1: output channels and stride of the first layer of each block.
@@ -44,10 +44,13 @@ def mbconv_space(*, resolution: int = 224, num_classes: int = 1000) -> SearchSpa
     )
     style = Style(activation="silu")
 
+    def factor(number: int, block: tuple[str, ...]) -> Factor:
+        return Factor(block, lambda values: (_stage(number, *(values[name] for name in block)),))
+
+    factors = tuple(factor(number, block) for number, block in enumerate(names))
+
     def build(values: Values) -> NetworkSpec:
-        stages = tuple(
-            _stage(number, *(values[name] for name in block)) for number, block in enumerate(names)
-        )
+        stages = tuple(stage for part in factors for stage in part.stages(values))
         return NetworkSpec(STEM_CHANNELS, stages, HEAD_CHANNELS, resolution, num_classes, style=style)
 
-    return SearchSpace("mbconv", choices, build)
+    return SearchSpace("mbconv", choices, build, factors=factors)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from mnas.search_space.rounding import round_filters
-from mnas.search_space.space import Choice, SearchSpace, Value, Values
+from mnas.search_space.space import Choice, Factor, SearchSpace, Value, Values
 from mnas.search_space.spec import NetworkSpec, StageSpec, Style
 
 OPS: dict[str, tuple[str, int]] = {
@@ -96,11 +96,13 @@ def mnasnet_space(
         choices += map(Choice, block_names, options)
     style = Style(activation="relu")
 
+    def factor(stride: int, block_names: tuple[str, ...]) -> Factor:
+        return Factor(block_names, lambda values: (_stage(stride, *(values[name] for name in block_names)),))
+
+    factors = tuple(factor(block.stride, own) for block, own in zip(blocks, names, strict=True))
+
     def build(values: Values) -> NetworkSpec:
-        stages = tuple(
-            _stage(block.stride, *(values[name] for name in block_names))
-            for block, block_names in zip(blocks, names, strict=True)
-        )
+        stages = tuple(stage for part in factors for stage in part.stages(values))
         return NetworkSpec(STEM_CHANNELS, stages, HEAD_CHANNELS, resolution, num_classes, style=style)
 
     def merge(values: dict[str, Value]) -> dict[str, Value]:
@@ -127,4 +129,4 @@ def mnasnet_space(
             networks = following
         return sum(networks.values())
 
-    return SearchSpace("mnasnet", tuple(choices), build, merge, count_distinct)
+    return SearchSpace("mnasnet", tuple(choices), build, merge, count_distinct, factors)

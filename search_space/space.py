@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 
 from mnas.errors import InputError
-from mnas.search_space.spec import NetworkSpec
+from mnas.search_space.spec import NetworkSpec, StageSpec
 
 Value = int | float | str
 Values = Mapping[str, Value]
@@ -55,6 +55,21 @@ class Choice:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """A block of a factorised space: some choices, and the stages that they alone decide.
+
+    Args:
+        choices: names, in the space's order.
+        stages: from the values of all choices to this block's stages; looks at its own choices only.
+
+    Reference: MnasNet (arXiv 1807.11626), sec. 4.1: a factorised hierarchical space.
+    """
+
+    choices: tuple[str, ...]
+    stages: Callable[[Values], tuple[StageSpec, ...]]
+
+
 @dataclass(frozen=True)
 class SearchSpace:
     """What can be searched: choices, and how values of them become a network.
@@ -66,9 +81,12 @@ class SearchSpace:
         merge: optional; maps values to the values of the representative of all choices that build the same
             network. Only what `active_if` cannot say belongs here.
         count_distinct: optional; the number of different networks.
+        factors: optional; the blocks of a factorised space in the network's order. The stages of every network that
+            `build` makes are theirs, one after another, and stem, head and resolution are the same for all.
 
     Raises:
-        InputError: two choices of one name, or an `active_if` on a choice that is not an earlier one.
+        InputError: two choices of one name, an `active_if` on a choice that is not an earlier one, or factors whose
+            choices are not the space's, each once and in order.
     """
 
     name: str
@@ -76,6 +94,7 @@ class SearchSpace:
     build: Callable[[Values], NetworkSpec]
     merge: Callable[[dict[str, Value]], dict[str, Value]] | None = None
     count_distinct: Callable[[], int] | None = None
+    factors: tuple[Factor, ...] | None = None
 
     def __post_init__(self) -> None:
         seen: dict[str, Choice] = {}
@@ -91,6 +110,11 @@ class SearchSpace:
             seen[choice.name] = choice
         if not self.choices:
             raise InputError(f"space {self.name!r} has no choices.")
+        if self.factors is not None and [n for f in self.factors for n in f.choices] != list(seen):
+            raise InputError(
+                f"space {self.name!r}: the factors' choices must be the space's, each once and in its order; "
+                f"got {[f.choices for f in self.factors]!r} for {list(seen)!r}."
+            )
 
     @property
     def size(self) -> int:

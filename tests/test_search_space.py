@@ -221,3 +221,18 @@ def test_rounded_filters_are_multiples_of_eight_within_ten_percent(filters: floa
     assert rounded % 8 == 0
     assert rounded >= 8
     assert rounded >= 0.9 * filters
+
+
+@pytest.mark.parametrize("space", [mbconv_space(), mnasnet_space()], ids=lambda space: space.name)
+def test_a_factor_decides_its_stages_whatever_the_other_choices_say(space: SearchSpace) -> None:
+    rng = random.Random(0)
+    for _ in range(50):
+        values, others = (space.values([rng.randrange(len(c.options)) for c in space.choices]) for _ in "ab")
+        stages = [part.stages({**others, **{n: values[n] for n in part.choices}}) for part in space.factors]
+        assert space.build(values).stages == tuple(stage for part in stages for stage in part)
+
+
+def test_factors_that_leave_a_choice_out_are_refused() -> None:
+    space = mbconv_space()
+    with pytest.raises(InputError, match="each once and in its order"):
+        SearchSpace("own", space.choices, space.build, factors=space.factors[1:])
