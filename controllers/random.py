@@ -3,11 +3,9 @@
 import random
 from collections.abc import Sequence
 
+from mnas.controllers.fresh import Known
 from mnas.protocols import Observation
 from mnas.search_space import Architecture, SearchSpace
-
-# Draws before a crowded space is scanned instead; at half of a space seen, all fail once in 1e30.
-_TRIES = 100
 
 
 class RandomController:
@@ -21,29 +19,17 @@ class RandomController:
     def __init__(self, space: SearchSpace, *, seed: int) -> None:
         self._space = space
         self._rng = random.Random(seed)
-        self._seen: set[Architecture] = set()
-        self._exhausted = False
+        self._known = Known(space)
 
     def ask(self, n: int = 1) -> list[Architecture]:
-        """At most `n` architectures never asked before; fewer once every network has been asked."""
-        asked: list[Architecture] = []
-        while len(asked) < n and not self._exhausted:
-            architecture = self._draw()
-            if architecture is None:
-                self._exhausted = True
-            else:
-                self._seen.add(architecture)
-                asked.append(architecture)
-        return asked
+        """At most `n` architectures that are new; fewer once every network is known."""
+        return self._known.fresh(n, lambda _, count: [self._space.sample(self._rng) for _ in range(count)])
 
     def tell(self, observations: Sequence[Observation]) -> None:
-        """Checks that the architectures lie in the space; there is nothing to learn."""
-        for observation in observations:
-            self._space.architecture(observation.architecture)
+        """There is nothing to learn, but what was told of is not asked for.
 
-    def _draw(self) -> Architecture | None:
-        for _ in range(_TRIES):
-            architecture = self._space.sample(self._rng)
-            if architecture not in self._seen:
-                return architecture
-        return next((point for point in self._space.enumerate() if point not in self._seen), None)
+        Raises:
+            InputError: an architecture outside the space.
+        """
+        for point in [self._space.architecture(o.architecture) for o in observations]:
+            self._known.add(point)

@@ -22,10 +22,14 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
     "space": {
         "mbconv": "mnas.search_space.mbconv:mbconv_space",
         "mnasnet": "mnas.search_space.mnasnet:mnasnet_space",
+        "macro": "mnas.search_space.macro:macro_space",
     },
     "controller": {
         "random": "mnas.controllers.random:RandomController",
         "reinforce": "mnas.controllers.reinforce:ReinforceController",
+        "ppo": "mnas.controllers.ppo:PpoController",
+        "evolution": "mnas.controllers.evolution:EvolutionController",
+        "exhaustive": "mnas.controllers.exhaustive:ExhaustiveController",
     },
     "latency": {
         "calibrated": "mnas.search.device_timing:calibrated",

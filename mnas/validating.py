@@ -74,9 +74,10 @@ class Unseen:
         space: SearchSpace = resolve("space", self.space)(
             resolution=self.resolution, num_classes=self.classes
         )
-        if space.size < self.networks:
+        members = space.distinct or space.size
+        if members < self.networks:
             raise InputError(
-                f"{space.name} has {space.size} members, fewer than the {self.networks} asked for."
+                f"{space.name} has {members} members, fewer than the {self.networks} asked for."
             )
         rng = random.Random(derive_seed(self.seed, "unseen"))
         chosen: dict[str, NetworkSpec] = {}

@@ -3,6 +3,7 @@
 from mnas.search_space.block_strings import decode_stage, decode_stages, encode_stage, encode_stages
 from mnas.search_space.blocks import BLOCKS, Layer, Segment, network_program, segment_program, segments
 from mnas.search_space.cost import Cost, LayerCost, layer_costs, network_cost, operation_cost, segment_cost
+from mnas.search_space.macro import macro_space, nas_bench_macro_key
 from mnas.search_space.mbconv import mbconv_space
 from mnas.search_space.mnasnet import mnasnet_space
 from mnas.search_space.program import Block, walk
@@ -33,8 +34,10 @@ __all__ = [
     "encode_stages",
     "extremes",
     "layer_costs",
+    "macro_space",
     "mbconv_space",
     "mnasnet_space",
+    "nas_bench_macro_key",
     "network_cost",
     "network_program",
     "operation_cost",

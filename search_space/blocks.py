@@ -141,14 +141,30 @@ def mbconv(layer: Layer) -> Block:
     return chain.finish_with_skip("MBConv", layer)
 
 
-BLOCKS: dict[str, Callable[[Layer], Block]] = {"conv": conv, "sepconv": sepconv, "mbconv": mbconv}
+def projection(layer: Layer) -> Block:
+    """k x k convolution, norm, squeeze-and-excitation, without an activation: it only matches shapes.
+
+    Reference: ResNet (arXiv 1512.03385), sec. 3.3, option B: the projection shortcut.
+    """
+    stage = layer.stage
+    chain = _Chain(layer.in_shape, layer.style)
+    chain.conv("conv", stage.out_channels, stage.kernel, layer.stride).norm("bn1")
+    return chain.squeeze_excite(layer.se_channels).finish_with_skip("Projection", layer)
+
+
+BLOCKS: dict[str, Callable[[Layer], Block]] = {
+    "conv": conv,
+    "sepconv": sepconv,
+    "mbconv": mbconv,
+    "projection": projection,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A part of a network that can be costed by itself: the stem, one stage, or the head.
 
-    `channels` are the stem's or head's (0 for a stage), `num_classes` the head's.
+    `channels` are the stem's or head's (0 for a stage), `num_classes` the head's, `stride` the stem's.
     """
 
     in_shape: Shape
@@ -156,13 +172,17 @@ class Segment:
     stage: StageSpec | None = None
     channels: int = 0
     num_classes: int = 0
+    stride: int = 0
 
 
 def segments(spec: NetworkSpec) -> list[Segment]:
     """Stem, stages and head of `spec` with the shape each is given, in order."""
     style, size = spec.style, spec.resolution
-    parts = [Segment((spec.in_channels, size, size), style, channels=spec.stem_channels)]
-    channels, size = spec.stem_channels, -(-size // 2)
+    stem = Segment(
+        (spec.in_channels, size, size), style, channels=spec.stem_channels, stride=spec.stem_stride
+    )
+    parts = [stem]
+    channels, size = spec.stem_channels, -(-size // spec.stem_stride)
     for stage in spec.stages:
         parts.append(Segment((channels, size, size), style, stage))
         channels, size = stage.out_channels, -(-size // stage.stride)
@@ -177,7 +197,7 @@ def segment_program(segment: Segment) -> Block:
         return _stage(segment.stage, segment.in_shape, segment.style, ())
     if segment.num_classes:
         return _head(segment.in_shape, segment.channels, segment.num_classes, 0.0, segment.style)
-    return _stem(segment.in_shape, segment.channels, segment.style)
+    return _stem(segment.in_shape, segment.channels, segment.stride, segment.style)
 
 
 def network_program(spec: NetworkSpec) -> Block:
@@ -187,7 +207,7 @@ def network_program(spec: NetworkSpec) -> Block:
     """
     parts = segments(spec)
     total = sum(stage.repeats for stage in spec.stages)
-    stem = _stem(parts[0].in_shape, spec.stem_channels, spec.style)
+    stem = segment_program(parts[0])
     stages: list[tuple[str, Operation | Block]] = []
     done = 0
     for number, (stage, part) in enumerate(zip(spec.stages, parts[1:-1], strict=True)):
@@ -199,10 +219,9 @@ def network_program(spec: NetworkSpec) -> Block:
     return Block("ConvNet", stem.in_shape, (*stem.steps, ("blocks", blocks), *head.steps))
 
 
-def _stem(in_shape: Shape, channels: int, style: Style) -> Block:
-    return (
-        _Chain(in_shape, style).conv("conv_stem", channels, 3, 2).norm("bn1").activate("act1").finish("Stem")
-    )
+def _stem(in_shape: Shape, channels: int, stride: int, style: Style) -> Block:
+    chain = _Chain(in_shape, style).conv("conv_stem", channels, 3, stride)
+    return chain.norm("bn1").activate("act1").finish("Stem")
 
 
 def _stage(stage: StageSpec, in_shape: Shape, style: Style, drop_paths: tuple[float, ...]) -> Block:

@@ -5,7 +5,7 @@ from math import ceil, isfinite
 
 from mnas.errors import InputError
 from mnas.search_space.rounding import round_filters
-from mnas.search_space.spec import NetworkSpec
+from mnas.search_space.spec import NetworkSpec, StageSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def scale(spec: NetworkSpec, *, depth: float, width: float, resolution: int) -> 
 
     Args:
         spec: the baseline.
-        depth: repeats become ceil(repeats x depth).
+        depth: repeats become ceil(repeats x depth); a projection only matches shapes, and is not repeated.
         width: stem, stages and head become round_filters(channels x width).
         resolution: of the result, in pixels; not a factor.
 
@@ -46,10 +46,16 @@ def scale(spec: NetworkSpec, *, depth: float, width: float, resolution: int) -> 
     for name, value in (("depth", depth), ("width", width)):
         if not (isfinite(value) and value > 0):
             raise InputError(f"{name} coefficient must be positive and finite, got {value!r}.")
+
+    def repeats(stage: StageSpec) -> int:
+        if stage.op == "projection":
+            return stage.repeats
+        return ceil(round(stage.repeats * depth, 9))  # 5 x 1.2 is 6.000000000000001 in floating point
+
     stages = tuple(
         replace(
             stage,
-            repeats=ceil(round(stage.repeats * depth, 9)),  # 5 x 1.2 is 6.000000000000001 in floating point
+            repeats=repeats(stage),
             out_channels=round_filters(stage.out_channels * width),
         )
         for stage in spec.stages

@@ -13,7 +13,7 @@ Padding = Literal["symmetric", "same"]
 SKIPS: tuple[Skip, ...] = ("identity", "none", "pool")
 ACTIVATIONS: tuple[Activation, ...] = ("relu", "relu6", "silu")
 PADDINGS: tuple[Padding, ...] = ("symmetric", "same")
-OPS: tuple[str, ...] = ("conv", "sepconv", "mbconv")
+OPS: tuple[str, ...] = ("conv", "sepconv", "mbconv", "projection")
 FORMAT = "mnas.network/1"
 
 
@@ -48,7 +48,8 @@ class StageSpec:
     """`repeats` copies of one layer; only the first has the stride.
 
     Args:
-        op: `conv` (k x k convolution), `sepconv` (depthwise separable) or `mbconv` (inverted bottleneck).
+        op: `conv` (k x k convolution), `sepconv` (depthwise separable), `mbconv` (inverted bottleneck) or
+            `projection` (k x k convolution and norm, no activation).
         kernel: odd, in pixels.
         stride: of the first layer, 1 or 2.
         out_channels: of each layer.
@@ -91,7 +92,7 @@ class NetworkSpec:
     """Stem, stages, head: everything that torch, ONNX and the cost model need to know.
 
     Args:
-        stem_channels: of the 3x3, stride-2 convolution that opens the network.
+        stem_channels: of the 3x3 convolution that opens the network.
         stages: at least one.
         head_channels: of the 1x1 convolution before pooling.
         resolution: height and width of the input, in pixels.
@@ -100,6 +101,7 @@ class NetworkSpec:
         dropout: before the classifier, in [0, 1).
         drop_path: stochastic depth; block i of n is dropped with probability drop_path x i / n.
         style: activation, norm and padding.
+        stem_stride: of the stem's convolution, 1 or 2.
 
     Raises:
         InputError: a value outside its domain.
@@ -114,10 +116,12 @@ class NetworkSpec:
     dropout: float = 0.2
     drop_path: float = 0.2
     style: Style = field(default_factory=Style)
+    stem_stride: int = 2
 
     def __post_init__(self) -> None:
         for name in ("stem_channels", "head_channels", "resolution", "num_classes", "in_channels"):
             _positive_int(name, getattr(self, name))
+        _one_of("stem_stride", self.stem_stride, (1, 2))
         if not self.stages:
             raise InputError("a network needs at least one stage, got none.")
         if not (0 <= self.dropout < 1 and 0 <= self.drop_path < 1):

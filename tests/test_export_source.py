@@ -33,6 +33,8 @@ EVERYTHING = NetworkSpec(
         StageSpec("conv", 1, 1, 10, 2, skip="none"),
         StageSpec("mbconv", 7, 2, 24, 3, 6, 0.25),
         StageSpec("sepconv", 3, 2, 24, 1, skip="pool"),
+        StageSpec("projection", 1, 2, 32),
+        StageSpec("projection", 3, 1, 32, 2, se_ratio=0.25),
     ),
     40,
     resolution=36,
@@ -44,6 +46,7 @@ SPECS |= {
     "everything": EVERYTHING,
     "same": replace(EVERYTHING, resolution=45, style=Style("relu6", 1e-3, 0.01, "same")),
     "without_drops": replace(EVERYTHING, drop_path=0.0, dropout=0.0),
+    "stem_of_stride_1": replace(EVERYTHING, stem_stride=1),
     "one_class": replace(EVERYTHING, num_classes=1, stages=EVERYTHING.stages[:1]),
 }
 _SPACE = mnasnet_space(resolution=64, num_classes=5)

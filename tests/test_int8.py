@@ -53,6 +53,7 @@ EVERYTHING = NetworkSpec(
         StageSpec("sepconv", 5, 2, 16, 3, se_ratio=0.5),
         StageSpec("mbconv", 3, 1, 10, 2, 3, skip="pool"),
         StageSpec("sepconv", 3, 2, 24, 1, skip="pool"),
+        StageSpec("projection", 1, 2, 32),
     ),
     40,
     resolution=36,

@@ -20,7 +20,16 @@ from mnas.counting import count_madds
 from mnas.errors import InputError
 from mnas.graph import build_block_graph, build_graph, weight_shapes
 from mnas.model import build_block, build_module
-from mnas.search_space import BLOCKS, Layer, StageSpec, Style, mbconv_space, mnasnet_space, network_cost
+from mnas.search_space import (
+    BLOCKS,
+    Layer,
+    StageSpec,
+    Style,
+    macro_space,
+    mbconv_space,
+    mnasnet_space,
+    network_cost,
+)
 from mnas.search_space.blocks import network_program
 from mnas.search_space.cost import operation_cost
 from mnas.search_space.program import BatchNorm, Block, Conv, MatchChannels, walk
@@ -166,7 +175,7 @@ def test_a_norm_without_a_convolution_before_it():
     agree(*outputs(norm, 2))
 
 
-MEMBERS = [(make, seed) for make in (mbconv_space, mnasnet_space) for seed in range(4)]
+MEMBERS = [(make, seed) for make in (mbconv_space, mnasnet_space, macro_space) for seed in range(4)]
 
 
 @pytest.mark.parametrize(("make", "seed"), MEMBERS)

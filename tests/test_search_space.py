@@ -13,6 +13,7 @@ from mnas.search_space import (
     StageSpec,
     extremes,
     layer_costs,
+    macro_space,
     mbconv_space,
     mnasnet_space,
     network_cost,
@@ -21,7 +22,7 @@ from mnas.search_space import (
 from mnas.search_space.mnasnet import MOBILENETV2, Reference
 from mnas.zoo import published
 
-SPACES = {"mbconv": mbconv_space, "mnasnet": mnasnet_space}
+SPACES = {"mbconv": mbconv_space, "mnasnet": mnasnet_space, "macro": macro_space}
 
 
 def test_mbconv_has_the_size_of_the_published_benchmark() -> None:
@@ -223,7 +224,7 @@ def test_rounded_filters_are_multiples_of_eight_within_ten_percent(filters: floa
     assert rounded >= 0.9 * filters
 
 
-@pytest.mark.parametrize("space", [mbconv_space(), mnasnet_space()], ids=lambda space: space.name)
+@pytest.mark.parametrize("space", [make() for make in SPACES.values()], ids=lambda space: space.name)
 def test_a_factor_decides_its_stages_whatever_the_other_choices_say(space: SearchSpace) -> None:
     rng = random.Random(0)
     for _ in range(50):

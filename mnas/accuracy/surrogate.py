@@ -29,7 +29,15 @@ STAGES = 7
 CODES = 10  # numbers for each variant of a stage in the quadratic model: 7 contrasts, score, score^2, score^3
 CHANCE = 0.001  # top-1 of a guess among ImageNet's 1000 classes: the floor of every prediction
 # What all covered networks share, beside their stages.
-FRAME = ("stem_channels", "head_channels", "resolution", "num_classes", "in_channels", "style.activation")
+FRAME = (
+    "stem_channels",
+    "stem_stride",
+    "head_channels",
+    "resolution",
+    "num_classes",
+    "in_channels",
+    "style.activation",
+)
 
 Floats = NDArray[np.float64]
 _frame = attrgetter(*FRAME)

@@ -12,9 +12,15 @@ from mnas.errors import MnasError
 
 INTERRUPTED = 130
 Own = "A name, or your own package.module:factory."
-SpaceFlag = Annotated[str | None, typer.Option("--space", help=f"mbconv or mnasnet. {Own} [default: mbconv]")]
+SpaceFlag = Annotated[
+    str | None, typer.Option("--space", help=f"mbconv, mnasnet or macro. {Own} [default: mbconv]")
+]
 ControllerFlag = Annotated[
-    str | None, typer.Option("--controller", help=f"reinforce or random. {Own} [default: reinforce]")
+    str | None,
+    typer.Option(
+        "--controller",
+        help=f"reinforce, ppo, evolution, exhaustive (small spaces) or random. {Own} [default: reinforce]",
+    ),
 ]
 LatencyFlag = Annotated[
     str | None,

@@ -9,6 +9,7 @@ from mnas.export.subject import Subject
 from mnas.search_space import NetworkSpec, decode_stage, encode_stage
 from mnas.search_space.blocks import Layer, segments
 
+TIMM_STEM_STRIDE = 2  # fixed in timm/models/efficientnet.py
 _USAGE = """\
 import json
 from functools import partial
@@ -44,7 +45,7 @@ def timm_json(subject: Subject, source: str, weights: str) -> bytes:
             "in_chans": spec.in_channels,
             "stem_size": spec.stem_channels,
             # timm turns strides beyond this product into dilation
-            "output_stride": 2 * prod(stage.stride for stage in spec.stages),
+            "output_stride": TIMM_STEM_STRIDE * prod(stage.stride for stage in spec.stages),
             "pad_type": "same" if style.padding == "same" else "",
             "drop_rate": spec.dropout,
             "drop_path_rate": spec.drop_path,
@@ -65,6 +66,8 @@ def refuse_timm(spec: NetworkSpec) -> None:
     Reference: timm/models/_efficientnet_builder.py and _efficientnet_blocks.py.
     """
     problems = []
+    if spec.stem_stride != TIMM_STEM_STRIDE:
+        problems.append(f"the stem has stride {spec.stem_stride}, where timm has {TIMM_STEM_STRIDE}")
     for number, (stage, segment) in enumerate(zip(spec.stages, segments(spec)[1:-1], strict=True), 1):
         try:
             said = decode_stage(encode_stage(stage))

@@ -45,7 +45,9 @@ def draw(spec: NetworkSpec, widest: int) -> list[Row]:
     madds, params = (max(1, sum(getattr(cost, name) for cost in costs)) for name in ("madds", "params"))
     sizes = [segment.in_shape[1] for segment in segments(spec)][1:]
     parts: list[tuple[str, str, int, tuple[Drawn, ...]]] = []
-    stem = _block(square(3), spec.stem_channels, widest, "k3 down", f"{square(3)} convolution, stride 2")
+    down = spec.stem_stride == 2
+    kind, title = f"k3{' down' if down else ''}", f"{square(3)} convolution{', stride 2' if down else ''}"
+    stem = _block(square(3), spec.stem_channels, widest, kind, title)
     parts.append(("stem", f"Conv {square(3)}", spec.stem_channels, (stem,)))
     for number, stage in enumerate(spec.stages, 1):
         parts.append((f"stage {number}", describe(stage), stage.out_channels, _stage(stage, widest)))
@@ -66,7 +68,7 @@ def widest_of(*specs: NetworkSpec) -> int:
 
 def describe(stage: StageSpec) -> str:
     """`MBConv6 5x5, SE 0.25`: what the blocks of a stage are."""
-    name = {"mbconv": f"MBConv{stage.expansion}", "sepconv": "SepConv", "conv": "Conv"}[stage.op]
+    name = {"mbconv": f"MBConv{stage.expansion}", "sepconv": "SepConv"}.get(stage.op, stage.op.capitalize())
     squeeze = f", SE {stage.se_ratio:g}" if stage.se_ratio else ""
     skip = {"identity": "", "none": ", no skip", "pool": ", pooling skip"}[stage.skip]
     return f"{name} {square(stage.kernel)}{squeeze}{skip}"
