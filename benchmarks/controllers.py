@@ -13,10 +13,10 @@ from functools import partial
 import numpy as np
 
 from mnas.controllers import RandomController, ReinforceController
+from mnas.controllers.exact import separable_front
 from mnas.objective import Reward
 from mnas.protocols import Controller, Observation
 from mnas.search_space import mbconv_space
-from mnas.testing import separable_front
 
 BLOCKS, CHOICES = 7, 4
 CONTROLLERS: dict[str, Callable[..., Controller]] = {

@@ -24,6 +24,7 @@ import numpy as np
 
 from mnas.accuracy.surrogate import imagenet_surrogate, imagenet_surrogate_additive
 from mnas.controllers import ReinforceController
+from mnas.controllers.exact import separable_front
 from mnas.graph import build_graph
 from mnas.latency import Calibration, Conditions, StructuralPredictor, calibrate
 from mnas.objective import Reward
@@ -32,7 +33,6 @@ from mnas.search.loop import Limits, Loop
 from mnas.search.reporting import Quiet
 from mnas.search_space import extremes, mbconv_space, network_cost, segments
 from mnas.store import EventStore
-from mnas.testing import separable_front
 from mnas.zoo import published
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mnas.controllers.fresh import Known, uniform_share
 from mnas.controllers.policy import Policy
-from mnas.controllers.surrogate import AccuracySurrogate, Points, link, unlink
+from mnas.controllers.surrogate import AccuracySurrogate, Points, unlink
 from mnas.protocols import Objective, Observation
 from mnas.search_space import Architecture, SearchSpace
 
@@ -29,7 +29,12 @@ SAMPLES, VARIED = 32, 96  # of the policy in a step, and of the best so far with
 CHANGES = (1.0, 2.0, 4.0)  # choices drawn anew, on the average
 VARIED_UNIFORM = 0.5  # share of the uniform distribution that they are drawn from
 LEARNING_RATE, ENTROPY_WEIGHT, IMITATION_WEIGHT, ELITE = 0.1, 0.05, 0.3, 16
-RELAX = 0.05  # of the way back to uniform before each step: the model that was practised on was an earlier one
+RELAX = (
+    0.05  # of the way back to uniform before each step: the model that was practised on was an earlier one
+)
+# Where nothing sampled promises a gain of this share of the best reward, the policy goes half of the way back to
+# uniform and takes another step, so many times.
+NEGLIGIBLE, RESTART_RELAX, RESTARTS = 1e-5, 0.5, 4
 POOL = 64  # candidates kept from one ask to the next
 INCUMBENTS = 8  # evaluated networks that are varied, too
 GROWTH = 1.25  # of the trials, until hyperparameters are chosen anew
@@ -159,8 +164,11 @@ class GuidedController:
             new = [point for point in drawn if point not in self._known]
             if not new:
                 break
-            worth = self._rewards(np.ones(len(new)), self._objective.cost(new))
-            order = np.argsort(-worth, kind="stable")[: -(-len(new) // 2)]
+            cost = self._objective.cost(new)
+            worth = self._rewards(np.ones(len(new)), cost)
+            order = np.argsort(-worth, kind="stable")[
+                : -(-min(len(new), 2 * np.isfinite(cost).sum()) // 2) or 1
+            ]
             others = np.array([*self._told, *self._pending, *chosen])
             genes = np.array(new)[order]
             differing = (genes[:, None, :] != others[None]).sum(axis=2).min(axis=1) if len(others) else [0]
@@ -235,12 +243,19 @@ class GuidedController:
         hope = self._hope(found)
         for _ in range(STEPS + n // ASKS_PER_STEP):
             found, hope = self._practise(found, hope)
-        new = np.array([row for row, p in enumerate(found.architectures) if p not in self._known], dtype=np.intp)
-        if not len(new):
+        for _ in range(RESTARTS):
+            if self._improvement(found, found.variance, rewards[0]).max() >= NEGLIGIBLE * abs(rewards[0]):
+                break
+            self._policy.relax(RESTART_RELAX)
+            found, hope = self._practise(found, hope)
+        rows = [
+            row for row in np.argsort(-hope, kind="stable") if found.architectures[row] not in self._known
+        ]
+        if not rows:
             return []
-        new = new[np.argsort(-hope[new], kind="stable")]
-        asked = self._choose(found[new], rewards[0], n)
-        self._pool = tuple(found.architectures[row] for row in new[: POOL + n] if found.architectures[row] not in self._known)
+        new = found[np.array(rows)]
+        asked = self._choose(new, rewards[0], n)
+        self._pool = tuple(p for p in new.architectures[: POOL + n] if p not in self._known)
         return asked
 
     def _practise(self, found: _Candidates, hope: Floats) -> tuple[_Candidates, Floats]:
@@ -253,7 +268,7 @@ class GuidedController:
         there = {point: row for row, point in enumerate(found.architectures)}
         new = [point for point in dict.fromkeys([*drawn, *varied]) if point not in there]
         if new:
-            there.update((point, len(there) + row) for row, point in enumerate(new))
+            there.update(zip(new, range(len(there), len(there) + len(new)), strict=True))
             looked = self._look(new)
             found, hope = found.followed_by(looked), np.concatenate([hope, self._hope(looked)])
         rewards = hope[[there[point] for point in drawn]]
@@ -288,7 +303,7 @@ class GuidedController:
             row = int(worth.argmax())
             chosen.append(row)
             if len(chosen) < n:
-                column = covariance[:, row] / np.sqrt(covariance[row, row] + self._model.noise)
+                column = covariance[:, row] / np.sqrt(variance[row] + self._model.noise)
                 covariance = covariance - np.outer(column, column)
                 variance = np.maximum(covariance.diagonal(), 0.0)
         asked = [candidates.architectures[row] for row in chosen]
@@ -303,5 +318,5 @@ class GuidedController:
         for node, weight in zip(_NODES, _WEIGHTS, strict=True):
             rewards = self._rewards(unlink(candidates.mean + node * deviation), candidates.cost)
             gain += weight * np.maximum(rewards - best, 0.0)
-        hope = self._rewards(unlink(candidates.mean + deviation), candidates.cost)
+        hope = self._rewards(unlink(candidates.mean + OPTIMISM * deviation), candidates.cost)
         return np.asarray(gain + 1e-9 * hope)

@@ -27,9 +27,17 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
     "controller": {
         "random": "mnas.controllers.random:RandomController",
         "reinforce": "mnas.controllers.reinforce:ReinforceController",
+        "guided": "mnas.controllers.guided:GuidedController",
         "ppo": "mnas.controllers.ppo:PpoController",
         "evolution": "mnas.controllers.evolution:EvolutionController",
         "exhaustive": "mnas.controllers.exhaustive:ExhaustiveController",
+        "optuna:tpe": "mnas.integrations.optuna:tpe",
+        "optuna:nsga2": "mnas.integrations.optuna:nsga2",
+        "optuna:gp": "mnas.integrations.optuna:gp",
+        "optuna:random": "mnas.integrations.optuna:random",
+        "nni:regularized_evolution": "mnas.integrations.nni:regularized_evolution",
+        "nni:tpe": "mnas.integrations.nni:tpe",
+        "nni:random": "mnas.integrations.nni:random",
     },
     "latency": {
         "calibrated": "mnas.search.device_timing:calibrated",

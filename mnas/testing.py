@@ -1,4 +1,4 @@
-"""Conformance suites: what any controller or latency model must do, ours or yours; and an exact optimum to hold it to.
+"""Conformance suites: what any controller or latency model must do, ours or yours.
 
 Each check raises AssertionError, or what the controller raised.
 
@@ -389,29 +389,3 @@ def _estimates(model: LatencyModel, specs: Sequence[NetworkSpec]) -> list[Latenc
         return check_estimates(model.predict(specs), len(specs), type(model).__name__)
     except SearchError as error:
         raise AssertionError(str(error)) from error
-
-
-def separable_front(
-    scores: Sequence[NDArray[np.float64]], costs: Sequence[NDArray[np.float64]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The exact Pareto front of a sum of scores against a sum of costs, one option taken from each block.
-
-    Dominance dynamic programming: after each block only sums are kept that no other beats in both.
-
-    Args:
-        scores: for each block, `(options,)`; more is better.
-        costs: for each block, `(options,)`, positive; less is better.
-
-    Returns:
-        Total scores and total costs of the front, `(n,)` each, both rising.
-    """
-    total_score, total_cost = np.zeros(1), np.zeros(1)
-    for score, cost in zip(scores, costs, strict=True):
-        grown_score = (total_score[:, None] + score[None, :]).ravel()
-        grown_cost = (total_cost[:, None] + cost[None, :]).ravel()
-        order = np.lexsort((-grown_score, grown_cost))
-        grown_score, grown_cost = grown_score[order], grown_cost[order]
-        best_before = np.concatenate([[-np.inf], np.maximum.accumulate(grown_score)[:-1]])
-        kept = grown_score > best_before
-        total_score, total_cost = grown_score[kept], grown_cost[kept]
-    return total_score, total_cost

@@ -1,7 +1,15 @@
 """What can be searched: choices, spaces, networks as data, blocks as programs, and their exact costs."""
 
 from mnas.search_space.block_strings import decode_stage, decode_stages, encode_stage, encode_stages
-from mnas.search_space.blocks import BLOCKS, Layer, Segment, network_program, segment_program, segments
+from mnas.search_space.blocks import (
+    BLOCKS,
+    Layer,
+    Segment,
+    network_program,
+    segment_program,
+    segments,
+    stage_segments,
+)
 from mnas.search_space.cost import Cost, LayerCost, layer_costs, network_cost, operation_cost, segment_cost
 from mnas.search_space.macro import macro_space, nas_bench_macro_key
 from mnas.search_space.mbconv import mbconv_space
@@ -47,5 +55,6 @@ __all__ = [
     "segment_cost",
     "segment_program",
     "segments",
+    "stage_segments",
     "walk",
 ]

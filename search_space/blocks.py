@@ -3,7 +3,7 @@
 A new block is one function from `Layer` to `Block` and one row of `BLOCKS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, Self
@@ -181,13 +181,19 @@ def segments(spec: NetworkSpec) -> list[Segment]:
     stem = Segment(
         (spec.in_channels, size, size), style, channels=spec.stem_channels, stride=spec.stem_stride
     )
-    parts = [stem]
-    channels, size = spec.stem_channels, -(-size // spec.stem_stride)
-    for stage in spec.stages:
+    size = -(-size // spec.stem_stride)
+    stages, shape = stage_segments((spec.stem_channels, size, size), style, spec.stages)
+    return [stem, *stages, Segment(shape, style, None, spec.head_channels, spec.num_classes)]
+
+
+def stage_segments(in_shape: Shape, style: Style, stages: Sequence[StageSpec]) -> tuple[list[Segment], Shape]:
+    """Stages one after another from an input of this shape, and the shape that they end with."""
+    parts = []
+    channels, size, _ = in_shape
+    for stage in stages:
         parts.append(Segment((channels, size, size), style, stage))
         channels, size = stage.out_channels, -(-size // stage.stride)
-    parts.append(Segment((channels, size, size), style, None, spec.head_channels, spec.num_classes))
-    return parts
+    return parts, (channels, size, size)
 
 
 @lru_cache(maxsize=65536)

@@ -69,12 +69,7 @@ def make_problem(config: SearchConfig) -> Problem:
     problem = Problem(
         config=config,
         space=space,
-        controller=make(
-            "controller",
-            config.controller,
-            {"space": space, "seed": derive_seed(config.seed, "controller")},
-            "ask",
-        ),
+        controller=_controller(config, space),
         accuracy=_accuracy(config, data, device),
         reward=Reward(config.reward, config.target_value, config.quantile),
         limits=_limits(config),
@@ -134,6 +129,17 @@ def _device(config: SearchConfig) -> str:
     from mnas.trainer.machine import usable_device
 
     return usable_device(config.train_device, "--train-device")
+
+
+def _controller(config: SearchConfig, space: SearchSpace) -> Controller:
+    seed = derive_seed(config.seed, "controller")
+    controller: Controller = make("controller", config.controller, {"space": space, "seed": seed}, "ask")
+    if not getattr(controller, "exact_replay", True):
+        raise InputError(
+            f"the controller {config.controller!r} does not come back to its state when it is asked and told the same "
+            f"again (exact_replay is False), so that a search with it could not be resumed: it is for mnas bench alone."
+        )
+    return controller
 
 
 def _accuracy(config: SearchConfig, data: "ImageData | None", device: str) -> AccuracyModel:
