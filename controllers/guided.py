@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mnas.controllers.fresh import Known, uniform_share
 from mnas.controllers.policy import Policy
-from mnas.controllers.surrogate import AccuracySurrogate, Points, unlink
+from mnas.controllers.surrogate import AccuracySurrogate, Points, spread, unlink
 from mnas.protocols import Objective, Observation
 from mnas.search_space import Architecture, SearchSpace
 
@@ -95,6 +95,7 @@ class GuidedController:
         self._known = Known(space)
         self._policy = Policy(space, learning_rate=LEARNING_RATE)
         self._model = AccuracySurrogate(space)
+        self._unread: dict[Architecture, Observation] = {}
         self._told: dict[Architecture, float] = {}  # accuracy; nan where it could not be had
         self._costs: dict[Architecture, float] = {}
         self._pending: dict[Architecture, None] = {}
@@ -106,6 +107,7 @@ class GuidedController:
 
     def ask(self, n: int = 1) -> list[Architecture]:
         """`n` networks never asked or told of; fewer once every network is known."""
+        self._read()
         done = sum(accuracy == accuracy for accuracy in self._told.values())
         asked = self._spread(n) if done < INITIAL else self._propose(n)
         asked += self._known.fresh(
@@ -116,7 +118,7 @@ class GuidedController:
         return asked
 
     def tell(self, observations: Sequence[Observation]) -> None:
-        """Remembers; the model is fitted when it is needed.
+        """Remembers; costs are asked for and the model is fitted when they are needed.
 
         Raises:
             InputError: an architecture outside the space; nothing is learned then.
@@ -125,16 +127,22 @@ class GuidedController:
         for point, observation in zip(points, observations, strict=True):
             self._known.add(point)
             self._pending.pop(point, None)
-            if observation.status == "infeasible":
-                continue
-            cost = float(self._objective.cost([point])[0])
+            if observation.status != "infeasible":
+                self._unread[point] = observation
+
+    def _read(self) -> None:
+        """Takes in what was told, but for what the objective refuses."""
+        costs = self._objective.cost(list(self._unread))
+        for (point, observation), cost in zip(self._unread.items(), costs.tolist(), strict=True):
             if np.isfinite(cost):
                 self._told[point] = self._accuracy(observation, cost)
                 self._costs[point] = cost
                 self._stale = True
+        self._unread.clear()
 
     def recommend(self) -> Architecture | None:
         """The evaluated network of greatest reward once the model has taken the noise out; None before any."""
+        self._read()
         done = [point for point, accuracy in self._told.items() if accuracy == accuracy]
         if len(done) < INITIAL:
             rewards = self._rewards(np.array([self._told[p] for p in done]), self._objective.cost(done))
@@ -190,7 +198,7 @@ class GuidedController:
         if anew:
             new = self._worth_keeping(accuracy)
             logs = np.log([self._costs[point] for point in new])
-            self._cost_mean, self._cost_scale = float(logs.mean()), float(logs.std()) or 1.0
+            self._cost_mean, self._cost_scale = float(logs.mean()), spread(logs)
             self._cost_most = float(np.exp(logs.max()))
             self._rows.clear()
             self._fitted_at = len(new)
@@ -303,7 +311,9 @@ class GuidedController:
             row = int(worth.argmax())
             chosen.append(row)
             if len(chosen) < n:
-                column = covariance[:, row] / np.sqrt(variance[row] + self._model.noise)
+                bound = np.sqrt(variance * variance[row])  # Cauchy and Schwarz; rounding may have left it
+                column = np.clip(covariance[:, row], -bound, bound)
+                column /= np.sqrt(variance[row] + self._model.noise)
                 covariance = covariance - np.outer(column, column)
                 variance = np.maximum(covariance.diagonal(), 0.0)
         asked = [candidates.architectures[row] for row in chosen]

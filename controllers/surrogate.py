@@ -41,6 +41,12 @@ def unlink(value: Floats) -> Floats:
     return np.asarray(-np.expm1(-value))
 
 
+def spread(values: Floats) -> float:
+    """Standard deviation; 1 where all are equal up to rounding."""
+    deviation = float(values.std())
+    return deviation if deviation > 1e-9 * max(1.0, float(np.abs(values).max())) else 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Prior:
     """Amplitudes are variances in units of the targets' own; lengths are numbers of choices.
@@ -142,8 +148,9 @@ class AccuracySurrogate:
         chosen = np.unique(np.linspace(0, len(targets) - 1, min(len(targets), SUBSET)).astype(np.intp))
         self._prior = self._most_probable(points[chosen], targets[chosen])
         self._points = points
-        self._inverse = np.linalg.inv(self._noisy(self._gram(self._products(points, points), self._prior)))
-        self._weights = self._inverse @ targets
+        gram = self._noisy(self._gram(self._products(points, points), self._prior))
+        self._whiten = np.linalg.inv(np.linalg.cholesky(gram))
+        self._weights = self._whiten.T @ (self._whiten @ targets)
 
     def extend(self, points: Points, accuracy: Floats) -> None:
         """Takes more trials in under the same hyperparameters.
@@ -152,20 +159,18 @@ class AccuracySurrogate:
             points: the new ones.
             accuracy: fractions of all trials, those before included, `(n,)`.
         """
-        cross = self._cross(points)
-        to_new = self._inverse @ cross.T
-        block = np.linalg.inv(
-            self._noisy(self._gram(self._products(points, points), self._prior)) - cross @ to_new
-        )
-        corner = to_new @ block
-        self._inverse = np.block([[self._inverse + corner @ to_new.T, -corner], [-corner.T, block]])
+        below = self._whitened(points)
+        own = self._noisy(self._gram(self._products(points, points), self._prior)) - below.T @ below
+        corner = np.linalg.inv(np.linalg.cholesky(own))
+        above = np.zeros((len(self._whiten), len(points)))
+        self._whiten = np.block([[self._whiten, above], [-corner @ below.T @ self._whiten, corner]])
         self._points = self._points.followed_by(points)
-        self._weights = self._inverse @ self._standardised(accuracy)
+        self._weights = self._whiten.T @ (self._whiten @ self._standardised(accuracy))
 
     def predict(self, points: Points) -> tuple[Floats, Floats]:
         """Mean and variance of the link of accuracy, `(n,)` each, noise left out."""
         cross = self._cross(points)
-        variance = self._variance(points) - np.einsum("ij,ij->i", cross @ self._inverse, cross)
+        variance = self._variance(points) - ((self._whiten @ cross.T) ** 2).sum(axis=0)
         return (
             self._mean + self._scale * (cross @ self._weights),
             self._scale**2 * np.maximum(variance, LEAST_VARIANCE),
@@ -179,7 +184,7 @@ class AccuracySurrogate:
     def covariance(self, a: Points, b: Points) -> Floats:
         """Of the links of accuracy at two sets of points, `(n, m)`."""
         prior = self._gram(self._products(a, b), self._prior)
-        return np.asarray(self._scale**2 * (prior - self._cross(a) @ self._inverse @ self._cross(b).T))
+        return np.asarray(self._scale**2 * (prior - self._whitened(a).T @ self._whitened(b)))
 
     @property
     def noise(self) -> float:
@@ -189,7 +194,7 @@ class AccuracySurrogate:
     def _standardised(self, accuracy: Floats) -> Floats:
         values = link(accuracy)
         self._mean = float(values.mean())
-        self._scale = float(values.std()) or 1.0
+        self._scale = spread(values)
         self._targets = np.asarray((values - self._mean) / self._scale)
         return self._targets
 
@@ -214,6 +219,10 @@ class AccuracySurrogate:
 
     def _cross(self, points: Points) -> Floats:
         return self._gram(self._products(points, self._points), self._prior)
+
+    def _whitened(self, points: Points) -> Floats:
+        """`(trials, n)`: covariances with the trials, in the coordinates in which these are independent."""
+        return np.asarray(self._whiten @ self._cross(points).T)
 
     def _variance(self, points: Points) -> Floats:
         """Of the prior at each point."""

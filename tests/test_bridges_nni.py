@@ -156,9 +156,21 @@ def test_a_strategy_that_fails_says_so() -> None:
 
 
 def test_a_controller_that_is_dropped_ends_its_thread() -> None:
+    class Endless(parts().nas.strategy.Strategy):  # type: ignore[misc, name-defined]
+        """Does not look at the budget."""
+
+        def __init__(self, seed: int) -> None:
+            super().__init__()
+
+        def _run(self) -> None:
+            while True:
+                self.engine.submit_models(self.model_space.random())
+
     before = threading.active_count()
-    controllers = [regularized_evolution(mbconv_space(), seed=seed) for seed in range(5)]
+    controllers = [regularized_evolution(mbconv_space(), seed=seed) for seed in range(4)]
+    controllers.append(strategy_controller(mbconv_space(), seed=0, strategy=Endless))
     controllers[0].ask(3)
+    controllers[4].ask(3)
     testing.drive(controllers[1], 3, 8)
     assert threading.active_count() == before + 5
     del controllers

@@ -152,8 +152,9 @@ def test_limits_that_nothing_meets_end_the_search(tmp_path: Path) -> None:
         """Proposes the smallest network first."""
 
         def ask(self, n: int = 1) -> list[Any]:
-            first = [] if self._seen else [smallest]
-            self._seen |= set(first)
+            first = [] if smallest in self._known else [smallest]
+            for architecture in first:
+                self._known.add(architecture)
             return first + super().ask(n - len(first))
 
     smallest = extremes(SPACE, madds)[0]

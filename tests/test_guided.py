@@ -98,6 +98,20 @@ def test_trials_taken_in_one_by_one_predict_as_all_at_once() -> None:
         assert a == pytest.approx(b, rel=1e-6, abs=1e-9)
 
 
+def test_many_trials_taken_in_one_by_one_stay_as_exact_as_at_first() -> None:
+    """An inverse that is bordered again and again loses half of its digits each time; a factor does not."""
+    space = mbconv_space()
+    architectures, cost, accuracy = trials(space, 400)
+    model = AccuracySurrogate(space)
+    points = model.points(architectures, cost)
+    model.fit(points[np.arange(40)], accuracy[:40])
+    for end in range(44, 401, 4):
+        model.extend(points[np.arange(end - 4, end)], accuracy[:end])
+    gram = model._gram(model._products(points, points), model._prior)
+    noisy = gram + (model._prior.noise + JITTER) * np.eye(400)
+    assert noisy @ model._weights == pytest.approx(model._targets, abs=1e-6)
+
+
 def test_mean_variance_and_covariance_are_those_of_the_posterior() -> None:
     space = mbconv_space()
     architectures, cost, accuracy = trials(space, 30)
@@ -214,6 +228,8 @@ def test_an_accuracy_that_is_not_told_is_read_from_the_reward() -> None:
         assert untold.ask() == [architecture]
         told.tell([objective.observe(architecture)])
         untold.tell([Observation(architecture, "done", objective.reward(architecture))])
+    told._read()
+    untold._read()
     assert list(untold._told.values()) == pytest.approx(list(told._told.values()), abs=2e-4)
 
 
@@ -287,3 +303,16 @@ def test_a_space_without_factors_or_numbers_is_modelled_too() -> None:
     best = max(objective.reward(architecture) for architecture in space.enumerate())
     asked = search(GuidedController(space, seed=0, objective=objective), objective, 60)
     assert max(map(objective.reward, asked)) == pytest.approx(best, abs=1e-12)
+
+
+def test_costs_and_accuracies_that_are_all_equal_teach_nothing_and_break_nothing() -> None:
+    class Flat(Additive):
+        def cost(self, architectures: Sequence[Architecture]) -> Floats:
+            return np.full(len(architectures), 0.3)
+
+        def accuracy(self, architecture: Architecture) -> float:
+            return 0.7
+
+    space = macro_space()
+    objective = Flat(space, seed=0, target=1.0)
+    assert len(set(search(GuidedController(space, seed=0, objective=objective), objective, 40, 5))) == 40

@@ -80,8 +80,10 @@ def _engine_class(nni: Any) -> Any:
 
         def submit_models(self, *models: Any) -> None:
             for model in models:
+                if not self._open:
+                    raise RuntimeError("nothing is evaluated any more")
                 self.proposed.put(model)
-                self._open = self._open and self.turns.get()
+                self._open = self.turns.get()
 
         def budget_available(self) -> bool:
             return self._open
