@@ -98,12 +98,12 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class _Products:
-    """What the kernels of two sets of points are functions of, `(n, m)` each; `apart` has one for each factor."""
+    """What the kernels of two sets of points are functions of, `(n, m)` each; `apart` counts differing choices by factor."""
 
     matches: Floats
     numbers: Floats
     cost: Floats
-    apart: tuple[Floats, ...]
+    apart: tuple[NDArray[np.intp], ...]
 
 
 class AccuracySurrogate:
@@ -201,7 +201,7 @@ class AccuracySurrogate:
     def _products(self, a: Points, b: Points) -> _Products:
         within = [a.taken[:, columns] @ b.taken[:, columns].T for columns in self._factors]
         matches = sum(within[1:], within[0]) if within else a.taken @ b.taken.T
-        apart = tuple(size - same for size, same in zip(self._sizes, within, strict=True))
+        apart = tuple((size - w).astype(np.intp) for size, w in zip(self._sizes, within, strict=True))
         return _Products(np.asarray(matches), a.numbers @ b.numbers.T, np.outer(a.cost, b.cost), apart)
 
     def _gram(self, products: _Products, prior: Prior) -> Floats:
@@ -209,9 +209,13 @@ class AccuracySurrogate:
         gram += (prior.numbers / self._choices) * products.numbers
         gram += prior.cost * products.cost
         gram += prior.joint * np.exp((products.matches - self._choices) / prior.joint_length)
-        for apart in products.apart:
-            gram += (prior.factors / len(products.apart)) * np.exp(-apart / prior.factor_length)
-            gram += (UNSEEN / len(products.apart)) * np.exp(-apart / UNSEEN_LENGTH)
+        if products.apart:
+            distance = np.arange(max(self._sizes) + 1)
+            near = prior.factors * np.exp(-distance / prior.factor_length)
+            near += UNSEEN * np.exp(-distance / UNSEEN_LENGTH)
+            near /= len(products.apart)
+            for apart in products.apart:
+                gram += near.take(apart)
         return np.asarray(gram)
 
     def _noisy(self, gram: Floats) -> Floats:
