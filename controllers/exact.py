@@ -28,7 +28,6 @@ from mnas.search_space import (
 Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 Shape = tuple[int, int, int]
-Score = Callable[[Floats, Floats], NDArray[np.float64]]
 
 # Chosen here: what a factor may offer, and what is held at once in a step (some 2 GB); beyond it the answer is no.
 MAX_OPTIONS, MAX_PARTIAL = 100_000, 30_000_000
@@ -75,13 +74,8 @@ class Front:
         Raises:
             InputError: a reward that rises with the cost somewhere on the front: its best network may lie beside it.
         """
+        check_falls_with_cost(score, self.accuracy, self.cost)
         rewards = np.asarray(score(self.accuracy, self.cost), dtype=np.float64)
-        for dearer in (1.001, 1.1, 2.0):
-            if (np.asarray(score(self.accuracy, self.cost * dearer)) > rewards).any():
-                raise InputError(
-                    "this reward rises with the cost somewhere, as `absolute` does below its target: its best network "
-                    "need not be on the Pareto front. Expected one that never does: hard or soft."
-                )
         row = int(rewards.argmax())
         return self.architectures[row], float(rewards[row])
 
@@ -174,6 +168,23 @@ def separable_front(scores: Sequence[Floats], costs: Sequence[Floats]) -> tuple[
         kept = undominated(grown_score, grown_cost)
         total_score, total_cost = grown_score[kept], grown_cost[kept]
     return total_score, total_cost
+
+
+def check_falls_with_cost(
+    score: Callable[[ArrayLike, ArrayLike], Floats], accuracy: Floats, cost: Floats
+) -> None:
+    """Refuses a reward whose best network need not be on the Pareto front.
+
+    Raises:
+        InputError: some accuracy is worth more at a greater cost.
+    """
+    rewards = np.asarray(score(accuracy, cost), dtype=np.float64)
+    for dearer in (1.001, 1.1, 2.0):
+        if (np.asarray(score(accuracy, cost * dearer)) > rewards).any():
+            raise InputError(
+                "this reward rises with the cost somewhere, as `absolute` does below its target: its best network "
+                "need not be on the Pareto front. Expected one that never does: hard or soft."
+            )
 
 
 def undominated(scores: Floats, costs: Floats) -> Ints:

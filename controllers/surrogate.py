@@ -98,7 +98,7 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class _Products:
-    """What the kernels of two sets of points are functions of, `(n, m)` each; `apart` counts differing choices by factor."""
+    """What the kernels of two sets of points depend on, `(n, m)` each; `apart` counts differing choices by factor."""
 
     matches: Floats
     numbers: Floats

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mnas.accuracy.surrogate import imagenet_surrogate_additive
+from mnas.controllers.bound import upper_bound
 from mnas.controllers.exact import SeparableModel, separable_front, solve, undominated
 from mnas.errors import InputError
 from mnas.objective import Reward
@@ -163,3 +164,62 @@ def test_the_separable_front_equals_brute_force() -> None:
     ]
     best = sorted(p for p in points if not any(q[0] >= p[0] and q[1] <= p[1] and q != p for q in points))
     assert np.allclose(np.array(best), np.array(separable_front(scores, costs)).T)
+
+
+def interacting(seed: int) -> tuple[list[np.ndarray], dict[tuple[int, ...], np.ndarray], list[np.ndarray]]:
+    """Made-up tables of five factors, some pairs and a triple among them."""
+    rng = np.random.default_rng(seed)
+    sizes = (3, 4, 2, 3, 4)
+    unary = [np.sort(rng.uniform(0, 1, n)) for n in sizes]
+    costs = [np.sort(rng.uniform(0, 1, n)) for n in sizes]
+    pairs = [*itertools.combinations(range(5), 2), (0, 2, 4)]
+    return unary, {k: rng.normal(0, 0.02, [sizes[f] for f in k]) for k in pairs}, costs
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rounds", [0, 100])
+def test_no_network_exceeds_the_bound_and_rounds_bring_it_down(seed: int, rounds: int) -> None:
+    unary, joint, costs = interacting(seed)
+    networks = list(itertools.product(*(range(len(table)) for table in unary)))
+    scores = np.array(
+        [
+            sum(t[g] for t, g in zip(unary, genes, strict=True))
+            + sum(t[tuple(genes[f] for f in k)] for k, t in joint.items())
+            for genes in networks
+        ]
+    )
+    cost = np.array([0.5 + sum(t[g] for t, g in zip(costs, genes, strict=True)) for genes in networks])
+
+    def accuracy(score: np.ndarray) -> np.ndarray:
+        return 1 - np.exp(-np.asarray(score) / 4)
+
+    gaps = []
+    for target in np.quantile(cost, (0.2, 0.5, 0.8)):
+        reward = Reward("hard", float(target)).score
+        best = float(reward(accuracy(scores), cost).max())
+        arguments = {"link": accuracy, "score": reward, "around": float(target), "fixed_cost": 0.5}
+        bound = upper_bound(unary, joint, costs, rounds=rounds, **arguments)
+        assert bound >= best - 1e-12
+        if rounds:
+            assert bound <= upper_bound(unary, joint, costs, rounds=0, **arguments) + 1e-12
+            gaps.append((bound / best, upper_bound(unary, joint, costs, rounds=0, **arguments) / best))
+    if rounds:
+        after, before = np.array(gaps).T - 1
+        assert after.mean() < 0.7 * before.mean()
+
+
+def test_without_interactions_the_bound_is_the_optimum() -> None:
+    unary, _, costs = interacting(0)
+    reward = Reward("hard", 2.0).score
+    front_scores, front_costs = separable_front(unary, costs)
+    bound = upper_bound(unary, {}, costs, link=lambda s: s / 10, score=reward, around=2.0)
+    assert bound == pytest.approx(float(reward(front_scores / 10, front_costs).max()))
+
+
+def test_a_bound_refuses_tables_that_do_not_fit_and_rewards_that_rise_with_cost() -> None:
+    unary, joint, costs = interacting(0)
+    arguments = {"link": lambda s: s / 10, "around": 2.0}
+    with pytest.raises(InputError, match=r"differ for \[\(0, 1\)\]"):
+        upper_bound(unary, {(0, 1): np.zeros((1, 1))}, costs, score=Reward("hard", 2.0).score, **arguments)
+    with pytest.raises(InputError, match="rises with the cost"):
+        upper_bound(unary, joint, costs, score=Reward("absolute", 9.0).score, **arguments)

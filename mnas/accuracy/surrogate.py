@@ -200,6 +200,10 @@ class QuadraticSurrogate:
         triples = {(b, c, d): float(factors[b][c, d]) for b, c, d in combinations(range(n), 3)}
         return cls(unary, pairs, triples, **checked)
 
+    def link(self, scores: Floats) -> Floats:
+        """Top-1 as fractions for sums of all tables, `(n,)`; strictly rising above chance."""
+        return _accuracy(self.intercept + scores, self.ceiling)
+
     def evaluate(self, specs: Sequence[NetworkSpec], *, seed: int) -> list[AccuracyEstimate]:
         """As `AdditiveSurrogate.evaluate`, with the same errors."""
         columns = stage_positions(specs).T
