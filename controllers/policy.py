@@ -69,7 +69,7 @@ class Policy:
         mixed = (1 - uniform_share) * self.probabilities() + uniform_share * self._uniform
         draws = rng.random((n, len(mixed), 1))
         genes = (draws >= mixed.cumsum(axis=1)).sum(axis=2)
-        return np.minimum(genes, self._last)  # a cumulative sum may end below 1
+        return np.asarray(np.minimum(genes, self._last))  # a cumulative sum may end below 1
 
     def gradient(self, points: Sequence[Architecture], weights: Floats, entropy_weight: float) -> Floats:
         """Of mean(weight x log-probability) + entropy_weight x mean(entropy), by the logits.

@@ -1,6 +1,6 @@
 """How far the best trial is from the best network of the whole space, where that can be proved or bounded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from mnas.controllers.exact import SeparableModel, solve
 from mnas.errors import InputError
 from mnas.objective import Reward
 from mnas.protocols import AccuracyModel
-from mnas.search_space import SearchSpace, Segment, segment_cost, segments
+from mnas.search_space import SearchSpace, Segment, StageSpec, segment_cost, segments
 
 Floats = NDArray[np.float64]
 
@@ -96,7 +96,7 @@ def _bound(space: SearchSpace, accuracy: QuadraticSurrogate, reward: Reward) -> 
     spec = space.decode(space.architecture([0] * len(space.choices)))
     stem, *stages, head = segments(spec)
     costs = [_costs(stage, variants) for stage, variants in zip(stages, covered()[1], strict=True)]
-    joint: dict[tuple[int, ...], Floats] = {**accuracy.pairs}
+    joint: dict[tuple[int, ...], Floats] = dict(accuracy.pairs.items())
     for factors, weight in accuracy.triples.items():
         b, c, d = (accuracy.scores[factor] for factor in factors)
         joint[factors] = weight * b[:, None, None] * c[:, None] * d
@@ -114,6 +114,6 @@ def _bound(space: SearchSpace, accuracy: QuadraticSurrogate, reward: Reward) -> 
     )
 
 
-def _costs(stage: Segment, variants: Sequence[Any]) -> Floats:
+def _costs(stage: Segment, variants: Iterable[StageSpec]) -> Floats:
     """Of a stage's variants; all have the channels and the stride of the first, and so its input shape."""
     return np.array([_madds(Segment(stage.in_shape, stage.style, variant)) for variant in variants])
