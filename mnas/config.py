@@ -16,8 +16,12 @@ Positive = Annotated[int, Field(ge=1)]
 
 DEFAULT_TRIALS, DEFAULT_TRIALS_WITH_DATA = 8000, 30
 # Architectures per update: NASNet's controller used 20; with thousands of cheap trials more is steadier.
-DEFAULT_BATCH, DEFAULT_BATCH_WITH_DATA = 64, 5
+DEFAULT_BATCH, DEFAULT_BATCH_OF_FEW, DEFAULT_BATCH_WITH_DATA = 64, 8, 5
 DEFAULT_RESOLUTION = 224
+# docs/benchmarks.md, controllers: guided needs the fewest evaluations and takes tens of milliseconds for each, which
+# pays where they are few; of thousands reinforce makes as much in a fraction of the time. Where each network is
+# measured, the costs that guided plans with are not known beforehand.
+DEFAULT_CONTROLLER, CONTROLLER_FOR_MANY, MANY_TRIALS = "guided", "reinforce", 1000
 DEFAULT_EPOCHS = 6
 # Chosen here: how much longer finalists are trained than candidates, and how many of them.
 LONGER, DEFAULT_FINALS = 4, 3
@@ -43,7 +47,7 @@ class SearchConfig(BaseModel):
     target_madds: str | None = None
     base_latency: str | None = None
     space: str = "mbconv"
-    controller: str = "reinforce"
+    controller: str | None = None
     reward: Literal["hard", "soft", "absolute"] = "hard"
     trials: Positive | None = None
     max_time: str | None = None
@@ -162,11 +166,17 @@ class SearchConfig(BaseModel):
     def resolved(self) -> "SearchConfig":
         """With the defaults filled in that depend on whether there is data."""
         trains = self.data is not None
+        trials = self.trials or (DEFAULT_TRIALS_WITH_DATA if trains else DEFAULT_TRIALS)
+        measures = self.target_kind == "latency" and self.latency == "measure"
+        few = trials <= MANY_TRIALS and not measures
+        controller = self.controller or (DEFAULT_CONTROLLER if few else CONTROLLER_FOR_MANY)
+        batch = DEFAULT_BATCH_OF_FEW if few else DEFAULT_BATCH
         epochs = (self.epochs or DEFAULT_EPOCHS) if trains else None
         return self.model_copy(
             update={
-                "trials": self.trials or (DEFAULT_TRIALS_WITH_DATA if trains else DEFAULT_TRIALS),
-                "ask_batch": self.ask_batch or (DEFAULT_BATCH_WITH_DATA if trains else DEFAULT_BATCH),
+                "trials": trials,
+                "ask_batch": self.ask_batch or (DEFAULT_BATCH_WITH_DATA if trains else batch),
+                "controller": controller,
                 "accuracy": self.accuracy or ("proxy" if trains else "imagenet-surrogate"),
                 "latency_quantile": None if self.target_latency is None else self.quantile,
                 "epochs": epochs,

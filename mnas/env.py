@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
@@ -11,14 +12,15 @@ from typing import Any
 from mnas import __version__
 
 PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "fvcore", "scikit-learn", "safetensors")
+BRIDGED = ("optuna", "nni")  # whose searchers can be controllers
 # Of control groups, version 2: which one this process is in, and where their files are.
 MEMBERSHIP, CONTROL_GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
-def package_versions() -> dict[str, str | None]:
+def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str | None]:
     """Installed versions by package name, None where it is absent; imports none of them."""
     versions: dict[str, str | None] = {}
-    for name in PACKAGES:
+    for name in names:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

@@ -102,7 +102,8 @@ class Controller(Protocol):
     Made by `factory(space, *, seed, **options)`; one that plans with costs takes `objective`, an `Objective`, as well.
     Its state is a function of the seed and the order of asks and tells (and of what the objective answered), so that a
     resumed search can replay them. `tell` of a point outside the space raises; a point of the space that was never
-    asked is accepted. It may also offer `recommend() -> Architecture | None`: of the networks told `done` the one that
+    asked is accepted. One whose asks cannot be repeated exactly says `exact_replay = False`; `mnas search` refuses it.
+    It may also offer `recommend() -> Architecture | None`: of the networks told `done` the one that
     it believes to be best, where a plain greatest reward would be fooled by noise.
     """
 

@@ -148,6 +148,28 @@ def resolve(kind: Kind, name: str) -> Callable[..., Any]:
     return target  # type: ignore[no-any-return]
 
 
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def _parameters(factory: Callable[..., Any]) -> list[inspect.Parameter]:
+    """None of a callable that hides its signature: it gets no argument."""
+    try:
+        return list(inspect.signature(factory).parameters.values())
+    except (TypeError, ValueError):
+        return []
+
+
+def required_arguments(kind: Kind, name: str) -> set[str]:
+    """Names of the arguments without which a factory cannot be called.
+
+    Raises:
+        UnknownNameError: no such name.
+        InputError: it cannot be imported.
+    """
+    parameters = _parameters(resolve(kind, name))
+    return {p.name for p in parameters if p.default is p.empty and p.kind in _BY_NAME}
+
+
 def make(kind: Kind, name: str, offered: Mapping[str, Any], needed: str) -> Any:
     """Calls the factory with those of the `offered` keyword arguments that its signature names.
 
@@ -162,13 +184,10 @@ def make(kind: Kind, name: str, offered: Mapping[str, Any], needed: str) -> Any:
         SearchError: the factory raised.
     """
     factory = resolve(kind, name)
-    try:
-        parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):
-        parameters = {}.values()  # a callable that hides its signature gets no argument
+    parameters = _parameters(factory)
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    required = {p.name for p in parameters if p.default is p.empty and p.name in named}
+    named = {p.name for p in parameters if p.kind in _BY_NAME}
+    required = required_arguments(kind, name)
     if required - offered.keys():
         raise InputError(
             f"the {kind} {name!r} needs {sorted(required - offered.keys())}; "

@@ -59,13 +59,17 @@ def _judged(result: Mapping[str, Any]) -> str:
 
 
 def _timed(result: Mapping[str, Any]) -> list[str]:
-    """What was timed during the search, and how far the device's speed moved where that is worth a word."""
+    """How near the search came to the optimum, where that is known; what it timed, and the device's drift if any."""
     from mnas.latency.intervals import DRIFT_WARNS
     from mnas.search.drift import drift_of
+    from mnas.search.optimum import describe_optimum
     from mnas.search.refits import Refit, describe_refits
 
     refits = [Refit.from_dict(refit) for refit in result.get("refits", [])]
     lines = [describe_refits(refits)] if refits else []
+    optimum = result.get("optimum")
+    if optimum is not None and optimum["kind"] != "unknown" and result["best_reward"] is not None:
+        lines.append(describe_optimum(optimum, result["best_reward"]))
     drift = drift_of(result.get("references", []))
     if drift is not None and abs(drift.fraction) > DRIFT_WARNS:
         lines.append(f"The device's speed moved: {drift.describe()}.")

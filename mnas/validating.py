@@ -76,9 +76,7 @@ class Unseen:
         )
         members = space.distinct or space.size
         if members < self.networks:
-            raise InputError(
-                f"{space.name} has {members} members, fewer than the {self.networks} asked for."
-            )
+            raise InputError(f"{space.name} has {members} members, fewer than the {self.networks} asked for.")
         rng = random.Random(derive_seed(self.seed, "unseen"))
         chosen: dict[str, NetworkSpec] = {}
         while len(chosen) < self.networks:

@@ -198,7 +198,15 @@ def config(small_calibration: Calibration, accuracy: str = "models:Accuracy") ->
     spec = space.decode(space.architecture([1] * len(space.choices)))
     target = f"{small_calibration.predictor.predict([spec])[0].ms:.4f}ms"
     return make_config(
-        {"target_latency": target, "resolution": 32, "classes": 10, "trials": 256, "accuracy": accuracy}
+        {
+            "target_latency": target,
+            "resolution": 32,
+            "classes": 10,
+            "controller": "reinforce",
+            "trials": 256,
+            "ask_batch": 64,
+            "accuracy": accuracy,
+        }
     )
 
 

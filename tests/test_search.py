@@ -443,7 +443,7 @@ def test_a_search_in_use_is_refused(copied: Path, here: Here) -> None:
 
 
 def test_limits_make_networks_infeasible_and_the_winner_keeps_them(work: Path) -> None:
-    limits = ("--max-params", "4M", "--trials", "640", "--out", "run", "--json")
+    limits = ("--max-params", "4M", "--trials", "640", "--controller", "reinforce", "--out", "run", "--json")
     result = result_of(mnas(work, *SEARCH, *limits))
     assert result["infeasible"] > 0
     assert result["baseline"]["params"] <= 4_000_000

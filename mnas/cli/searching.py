@@ -19,7 +19,9 @@ ControllerFlag = Annotated[
     str | None,
     typer.Option(
         "--controller",
-        help=f"reinforce, ppo, evolution, exhaustive (small spaces) or random. {Own} [default: reinforce]",
+        help=f"guided (practises on a model of the evaluations so far), reinforce, ppo, evolution, exhaustive (small "
+        f"spaces), random, or a bridge such as optuna:tpe. {Own} [default: guided; reinforce for more "
+        "than 1000 trials, or where every candidate is measured]",
     ),
 ]
 LatencyFlag = Annotated[

@@ -162,6 +162,7 @@ class RunData:
         reference_ms: what the reference network took at the start of the search; None where it was not timed.
         refits: what was measured during the search, in order.
         drift: of the reference; None where it was not timed twice.
+        optimum: how far the best reward is from the best of the whole space, in words; None where nothing is known.
         began: seconds since the epoch, None for an empty store.
         config: as stored, in order.
         plugin_flags: flags that resuming needs again.
@@ -196,6 +197,7 @@ class RunData:
     reference_ms: float | None
     refits: tuple[Refit, ...]
     drift: Drift | None
+    optimum: str | None
     calibration: Calibration | None
     family: Family | None
     warnings: tuple[str, ...]

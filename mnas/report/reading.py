@@ -21,6 +21,7 @@ from mnas.rundir import RunDirectory
 from mnas.search import History, Trial
 from mnas.search.finalists import candidates, pareto_front
 from mnas.search.history import TrialStatus
+from mnas.search.optimum import describe_optimum
 from mnas.search_space import NetworkSpec
 from mnas.store import Event, EventStore
 from mnas.units import parse_count, parse_latency_ms
@@ -77,6 +78,7 @@ def read_run(path: Path) -> RunData:
         reference_ms=None if predictor is None else predictor.maybe_amount("reference_ms"),
         refits=tuple(history.refits),
         drift=history.drift,
+        optimum=_optimum(history),
         calibration=read_calibration(run.calibration),
         family=read_family(run.path / "family.json"),
         warnings=() if result is None else result.texts("warnings"),
@@ -85,6 +87,15 @@ def read_run(path: Path) -> RunData:
         plugin_flags="".join(flags),
         environment=_environment(run.environment),
     )
+
+
+def _optimum(history: History) -> str | None:
+    """In words, where the result has it; runs of earlier versions do not."""
+    result = history.result or {}
+    found, best = result.get("optimum"), result.get("best_reward")
+    if not isinstance(found, dict) or found.get("kind") not in ("exact", "bound") or best is None:
+        return None
+    return describe_optimum(found, best)
 
 
 def _place(path: Path) -> str:

@@ -1,21 +1,15 @@
 """The page: data, charts and style sheet in one HTML file that asks nothing of the network."""
 
-import base64
-import hashlib
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from mnas.files import write_bytes
 from mnas.report import blocks, charts, compared, words
 from mnas.report.data import Network, RunData
-from mnas.report.figure import Figure
+from mnas.report.offline import figure_json, own, plotly, policy, template
 from mnas.report.reading import read_run
 from mnas.report.sections import family_text, finalists_text, pareto_caption, predictor_text
 from mnas.report.story import tell
@@ -68,8 +62,8 @@ def render(run: RunData) -> str:
         "family": charts.family(run.family),
         "calibration": charts.calibration(run.calibration),
     }
-    library, script = _plotly(), _own("page.js")
-    return _template().render(
+    library, script = plotly(), own("mnas.report", "page.js")
+    return template("mnas.report", "template.html.j2").render(
         run=run,
         story=tell(run),
         pareto_caption=pareto_caption(run) if run.trials else "",
@@ -79,59 +73,17 @@ def render(run: RunData) -> str:
         accuracy="predicted top-1" if run.accuracy_kind == "predicted" else "accuracy",
         words=words,
         duration=format_duration,
-        figures={name: _json(figure) for name, figure in figures.items() if figure is not None},
+        figures={name: figure_json(figure) for name, figure in figures.items() if figure is not None},
         drawings=_drawings(run),
         compared=compared.rows(run),
         sources=compared.sources(run),
         window=charts.WINDOW,
         began="" if run.began is None else _date(run.began),
-        style=Markup(_own("page.css")),  # noqa: S704  ours, from the package
+        style=Markup(own("mnas.report", "page.css")),  # noqa: S704  ours, from the package
         library=Markup(library),  # noqa: S704  plotly's
         script=Markup(script),  # noqa: S704  ours, from the package
-        policy=_policy(library, script),
+        policy=policy(library, script),
     )
-
-
-def _template() -> Template:
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.from_string(_own("template.html.j2"))
-
-
-def _own(name: str) -> str:
-    """A file of this package."""
-    return files("mnas.report").joinpath(name).read_text(encoding="utf-8")
-
-
-@cache
-def _plotly() -> str:
-    """plotly.js, safe between script tags."""
-    from plotly.offline import get_plotlyjs
-
-    return str(get_plotlyjs()).replace("</script", "<\\/script")
-
-
-def _policy(*scripts: str) -> str:
-    """A content security policy: the given scripts run and no other; nothing is loaded from anywhere."""
-    digests = (hashlib.sha256(text.encode()).digest() for text in scripts)
-    allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
-        f"base-uri 'none'; form-action 'none'"
-    )
-
-
-def _json(figure: Figure) -> Markup:
-    """JSON that no script tag and no comment can be closed or opened by."""
-    text = json.dumps(figure, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)  # noqa: S704  escaped above
 
 
 def _date(seconds: float) -> str:

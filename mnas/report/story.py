@@ -79,7 +79,12 @@ def _found(run: RunData, network: Network) -> Story:
         why="Get the network as an ONNX file:",
         command=export_command(run),
         figures=_figures(run, network),
-        notes=[_accuracy_note(run, grown), _latency_note(run, network), _weights_note(network)],
+        notes=[
+            _accuracy_note(run, grown),
+            _latency_note(run, network),
+            _weights_note(network),
+            *([("Optimum", run.optimum)] if run.optimum else []),
+        ],
     )
 
 

@@ -43,7 +43,7 @@ def calibrated(preparation: Preparation) -> Timing:
         event = _begin(preparation, calibration)
     else:
         calibration = _stored_calibration(preparation)
-    predictor = calibration.predictor.scaled(event["factor"])
+    predict = checked(calibration.predictor.scaled(event["factor"]), "calibrated")
     reporter.note(
         f"{problem.space.name} takes {event['fastest_ms']:.3g} to {event['slowest_ms']:.3g} ms "
         f"({describe_conditions(problem.conditions, problem.host)}); predictor: {calibration.error.describe()}"
@@ -54,12 +54,13 @@ def calibrated(preparation: Preparation) -> Timing:
         Ruler(
             problem.conditions,
             default_reference(problem.space),
-            corrected(checked(predictor, "calibrated"), lambda: preparation.history.factor),
+            corrected(predict, lambda: preparation.history.factor),
             reference_ms=event["reference_ms"],
             host=problem.host,
         ),
         calibration={**calibration.error.to_dict(), **range_ms, **made},
         **range_ms,
+        uncorrected=predict,
     )
 
 

@@ -19,10 +19,11 @@ from mnas.protocols import (
 )
 from mnas.search.accuracies import check_accuracies
 from mnas.search.history import Batch, History, Trial, apply_result
+from mnas.search.objective import SearchCosts, latency_metrics
 from mnas.search.refits import Refit
 from mnas.search.remeasure import SHARE, Remeasurer
 from mnas.search.reporting import Reporter
-from mnas.search_space import NetworkSpec, SearchSpace, network_cost
+from mnas.search_space import Architecture, NetworkSpec, SearchSpace, network_cost
 from mnas.seeds import derive_seed
 from mnas.store import EventStore
 from mnas.units import format_count
@@ -61,6 +62,7 @@ class Loop:
     networks are asked for, at most, for each one that is evaluated where that is expensive: those above a hard target
     are refused by their cost alone, and do not count as trials. `remeasure` is there where latency is predicted for a
     device at hand: then some networks near the target are measured, and what is predicted later is corrected by them.
+    `costs` are those that the controller plans with; None where it plans with none.
     """
 
     space: SearchSpace
@@ -76,6 +78,7 @@ class Loop:
     reporter: Reporter
     proposals: int = 1
     remeasure: Remeasurer | None = None
+    costs: SearchCosts | None = None
     _specs: dict[int, NetworkSpec] = field(default_factory=dict)  # the batch under way, and its costs
     _known: dict[int, dict[str, float]] = field(default_factory=dict)
 
@@ -90,9 +93,12 @@ class Loop:
 
     def replay(self) -> None:
         """Asks and tells the controller again, with the stored rewards; nothing is evaluated."""
-        changed = 0
+        changed = number = 0
         for batch in self.history.batches:
-            asked = [a for wanted in batch.requested for a in self.controller.ask(wanted)]
+            asked: list[Architecture] = []
+            for wanted in batch.requested:
+                asked += self._propose(wanted, number + len(asked))
+            number += len(batch.trials)
             changed += [a.key for a in asked] != [t.key for t in batch.trials]
             if batch.told:
                 self._tell(batch)
@@ -101,6 +107,12 @@ class Loop:
                 f"{changed} stored batches differ from what the controller proposes now (another version or "
                 f"machine?); the stored ones stand."
             )
+
+    def _propose(self, count: int, first: int) -> list[Architecture]:
+        """The controller's next architectures, of which the first becomes the trial of this number."""
+        if self.costs is not None:
+            self.costs.at(first)
+        return self.controller.ask(count)
 
     def typical(self, count: int, rng: random.Random) -> list[NetworkSpec]:
         """Random members such as this search evaluates; those nearest to the target where none is within."""
@@ -185,7 +197,7 @@ class Loop:
         refits: list[Refit] = []
         limit = self.proposals * count if self._screens else count
         while (left := count - len(batch.trials) + len(refusals)) > 0 and len(batch.trials) < limit:
-            asked = self.controller.ask(left)
+            asked = self._propose(left, first + len(batch.trials))
             trials = [Trial(first + len(batch.trials) + i, a.key) for i, a in enumerate(asked)]
             batch.requested.append(left)
             batch.trials += trials
@@ -298,12 +310,7 @@ class Loop:
         within = {n: spec for n, spec in specs.items() if self.limits.refusal(self._known[n]) is None}
         if self.latencies is not None and within:
             for number, estimate in zip(within, self.latencies(list(within.values())), strict=True):
-                self._known[number] |= {
-                    "latency_ms": estimate.ms,
-                    "latency_low_ms": estimate.low_ms,
-                    "latency_high_ms": estimate.high_ms,
-                    **({} if estimate.raw_ms is None else {"latency_raw_ms": estimate.raw_ms}),
-                }
+                self._known[number] |= latency_metrics(estimate)
 
     def _score(self, trials: list[Trial]) -> None:
         if not trials:

@@ -1,6 +1,6 @@
 """How far the best trial is from the best network of the whole space, where that can be proved or bounded."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,6 +44,24 @@ class Optimum:
             "architecture": self.architecture,
             "reason": self.reason,
         }
+
+
+def describe_optimum(found: Mapping[str, Any], best: float) -> str:
+    """How far the best reward of a search is from the best of the whole space, in words.
+
+    Args:
+        found: as `Optimum.to_dict`.
+        best: the greatest reward of any trial.
+    """
+    if found["kind"] == "unknown":
+        return f"How far the best of all networks is cannot be said: {found['reason']}."
+    if found["kind"] == "exact":
+        whole = f"the greatest of all networks of the space, {found['reward']:.4f} (exact)"
+    else:
+        whole = f"what no network of the space exceeds, {found['reward']:.4f} (a bound: {found['reason']})"
+    if found["gap"] < 1e-9:
+        return f"The best reward found is {whole}."
+    return f"The best reward found, {best:.4f}, is {100 * found['gap']:.2g} % below {whole}."
 
 
 def find_optimum(

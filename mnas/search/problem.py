@@ -9,9 +9,10 @@ from mnas.errors import InputError, MnasError, SearchError
 from mnas.latency import LOCAL, Conditions, Host, check_conditions, parse_host
 from mnas.objective import Reward
 from mnas.protocols import AccuracyModel, Controller, LatencyModel, is_expensive
-from mnas.registry import BUILTIN, Kind, is_reference, make
+from mnas.registry import BUILTIN, Kind, is_reference, make, required_arguments
 from mnas.search.accuracies import check_accuracies
 from mnas.search.loop import Limits
+from mnas.search.objective import SearchCosts, SearchObjective
 from mnas.search_space import SearchSpace
 from mnas.seeds import derive_seed
 from mnas.units import parse_count, parse_duration_s
@@ -28,6 +29,8 @@ class Problem:
 
     `latency_plugin` is the user's own latency model, made; None where latency is known from `host`, which takes
     measuring and is prepared later. `data` is None where nothing is trained, else `device` is where that is done.
+    `costs` and `objective` are what the controller may plan with, once latency is known; None where each network is
+    measured.
     """
 
     config: SearchConfig
@@ -41,6 +44,8 @@ class Problem:
     data: "ImageData | None" = None
     device: str = "cpu"
     host: Host = LOCAL
+    costs: SearchCosts | None = None
+    objective: SearchObjective | None = None
 
     @property
     def accuracy_name(self) -> str:
@@ -66,10 +71,13 @@ def make_problem(config: SearchConfig) -> Problem:
     device = _device(config)
     data = make_data(config)
     space = make_space(config, data)
+    measures = config.target_kind == "latency" and config.latency == "measure"
+    costs = None if measures else SearchCosts()
+    objective = None if costs is None else SearchObjective(costs)
     problem = Problem(
         config=config,
         space=space,
-        controller=_controller(config, space),
+        controller=_controller(config, space, objective),
         accuracy=_accuracy(config, data, device),
         reward=Reward(config.reward, config.target_value, config.quantile),
         limits=_limits(config),
@@ -78,6 +86,8 @@ def make_problem(config: SearchConfig) -> Problem:
         data=data,
         device=device,
         host=host,
+        costs=costs,
+        objective=objective,
     )
     _preflight(problem)
     return problem
@@ -131,9 +141,17 @@ def _device(config: SearchConfig) -> str:
     return usable_device(config.train_device, "--train-device")
 
 
-def _controller(config: SearchConfig, space: SearchSpace) -> Controller:
-    seed = derive_seed(config.seed, "controller")
-    controller: Controller = make("controller", config.controller, {"space": space, "seed": seed}, "ask")
+def _controller(config: SearchConfig, space: SearchSpace, objective: SearchObjective | None) -> Controller:
+    assert config.controller is not None
+    offered: dict[str, Any] = {"space": space, "seed": derive_seed(config.seed, "controller")}
+    if objective is not None:
+        offered["objective"] = objective
+    elif "objective" in required_arguments("controller", config.controller):
+        raise InputError(
+            f"the controller {config.controller!r} plans with costs that are known beforehand; with --latency measure "
+            "each is known only once it is measured. Use --latency calibrated, or --controller reinforce."
+        )
+    controller: Controller = make("controller", config.controller, offered, "ask")
     if not getattr(controller, "exact_replay", True):
         raise InputError(
             f"the controller {config.controller!r} does not come back to its state when it is asked and told the same "

@@ -22,6 +22,8 @@ from mnas.search.finals import Finals
 from mnas.search.grow import grow
 from mnas.search.history import History
 from mnas.search.loop import Loop
+from mnas.search.objective import CostModel
+from mnas.search.optimum import find_optimum
 from mnas.search.outcome import search_result
 from mnas.search.problem import Problem, flags_needed, make_problem
 from mnas.search.remeasure import Remeasurer
@@ -137,11 +139,17 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
     try:
         timing = prepare_timing(problem, run, store, history, reporter)
         problem = replace(problem, reward=replace(problem.reward, target=timing.budget))
+        latencies = timing.predict if problem.config.target_kind == "latency" else None
+        if problem.costs is not None and problem.objective is not None:
+            plain = None if latencies is None else timing.uncorrected or latencies
+            refusal, quantile = problem.limits.refusal, problem.reward.quantile
+            problem.costs.bind(CostModel(problem.space, refusal, plain, quantile, history))
+            problem.objective.aim(problem.reward)
         loop = Loop(
             space=problem.space,
             controller=problem.controller,
             reward=problem.reward,
-            latencies=timing.predict if problem.config.target_kind == "latency" else None,
+            latencies=latencies,
             accuracy=problem.accuracy,
             accuracy_name=problem.accuracy_name,
             limits=problem.limits,
@@ -151,6 +159,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
             reporter=reporter,
             proposals=_proposals(problem.config),
             remeasure=_remeasurer(problem, timing, history, reporter),
+            costs=problem.costs,
         )
         loop.replay()
         if is_expensive(problem.accuracy):
@@ -173,8 +182,12 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
             if timing.budget < problem.config.target_value:
                 base = problem.space.decode(problem.space.from_key(baseline["architecture"]))
                 scaled = grow(run, problem, timing.ruler, base, final.winner.cost, reporter)
+        reporter.stage("looking for the best of all networks")
+        optimum = find_optimum(
+            problem.space, problem.accuracy, problem.reward, problem.config.target_kind
+        ).to_dict(None if (top := history.best()) is None else top.reward)
         seconds = before + time.monotonic() - started
-        result = _result(run, problem, final.status, history, seconds, baseline, scaled, final)
+        result = _result(run, problem, final.status, history, seconds, baseline, scaled, final, optimum)
         for text in _drift_warnings(history):
             reporter.warn(text)
         write_json(run.result, result)
@@ -184,7 +197,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
         store.commit()
         seconds = before + time.monotonic() - started
         reporter.note(f"interrupted; nothing is lost. Go on with: {resume_command(run, problem.config)}")
-        return _result(run, problem, "interrupted", history, seconds, None, None, None)
+        return _result(run, problem, "interrupted", history, seconds, None, None, None, None)
     except MnasError as error:
         if history.trials:
             error.add_note(
@@ -254,6 +267,7 @@ def _result(
     baseline: Mapping[str, Any] | None,
     scaled: Mapping[str, Any] | None,
     final: Final | None,
+    optimum: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     config = problem.config
     counts = history.counts()
@@ -272,6 +286,7 @@ def _result(
         controller=config.controller,
         reward=config.reward,
         best_reward=None if best is None else best.reward,
+        optimum=optimum,
         failed=counts["failed"],
         infeasible=counts["infeasible"],
         conditions=describe_conditions(problem.conditions, problem.host),

@@ -34,6 +34,7 @@ class Timing:
         fastest_ms: of the space's members looked at; with `slowest_ms` its range. 0 where nothing is timed.
         calibration: the predictor's held-out error and more, as JSON.
         budget: the cost to search at, in the unit of the target; see `budget.search_budget`.
+        uncorrected: the ruler's estimates without the correction of refits; None where none corrects them.
     """
 
     ruler: Ruler
@@ -41,6 +42,7 @@ class Timing:
     slowest_ms: float = 0.0
     calibration: Mapping[str, Any] | None = None
     budget: float = math.nan
+    uncorrected: Predict | None = None
 
     @property
     def predict(self) -> Predict:

@@ -1,6 +1,6 @@
 """How near the controllers come to the exact optimum, on made-up separable problems over the space `mbconv`.
 
-    python benchmarks/controllers.py --problems 3 --seeds 3 --trials 8000
+    python benchmarks/controllers/made_up.py --problems 3 --seeds 3 --trials 8000
 
 Prints one JSON object: best reward over the optimum's, by controller.
 """

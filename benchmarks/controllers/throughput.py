@@ -1,0 +1,125 @@
+"""What controllers cost: architectures a second, memory over many trials, time of an ask; prints one JSON object.
+
+    OMP_NUM_THREADS=1 python benchmarks/controllers/throughput.py
+
+Asks and tells in batches of 64 on `mnasnet`, with made-up rewards that rise with the options; the resident memory of
+`reinforce` along 100,000 trials; a single ask of each controller that plans with costs, after 1,000 trials on
+`imagenet-surrogate`, where those costs are multiply-adds.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import random
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mnas.bench.benchmark import Judge
+from mnas.bench.named import load
+from mnas.env import environment
+from mnas.latency.agent import describe_device
+from mnas.protocols import Controller, Observation
+from mnas.registry import make
+from mnas.search_space import Architecture, SearchSpace, mnasnet_space
+from mnas.testing import MadeUpObjective, reward_of
+
+BATCH = 64
+CONTROLLERS = ("random", "reinforce", "evolution", "guided", "ppo")
+
+
+def observations(asked: list[Architecture]) -> list[Observation]:
+    return [Observation(point, "done", reward_of(point)) for point in asked]
+
+
+def made(name: str, space: SearchSpace, objective: Any) -> Controller:
+    controller: Controller = make(
+        "controller", name, {"space": space, "seed": 0, "objective": objective}, "ask"
+    )
+    return controller
+
+
+def throughput(name: str, seconds: float) -> dict[str, Any]:
+    """Architectures a second, in ask and tell alone, for a while."""
+    controller, count, spent = made(name, mnasnet_space(), MadeUpObjective()), 0, 0.0
+    while spent < seconds:
+        began = time.perf_counter()
+        asked = controller.ask(BATCH)
+        spent += time.perf_counter() - began
+        told = observations(asked)
+        began = time.perf_counter()
+        controller.tell(told)
+        spent += time.perf_counter() - began
+        count += len(asked)
+    return {"architectures": count, "per_second": count / spent}
+
+
+def memory(name: str, trials: int) -> dict[str, Any]:
+    """Resident megabytes after each tenth of so many trials, and bytes a trial over the second half."""
+    controller, found, done = made(name, mnasnet_space(), MadeUpObjective()), {}, 0
+    for tenth in range(1, 11):
+        while done < tenth * trials / 10:
+            asked = controller.ask(BATCH)
+            controller.tell(observations(asked))
+            done += len(asked)
+        found[done] = resident()
+    counts = sorted(found)
+    grown = (found[counts[-1]] - found[counts[4]]) / (counts[-1] - counts[4])
+    return {"megabytes": {n: found[n] / 1e6 for n in counts}, "bytes_a_trial": grown}
+
+
+def resident() -> int:
+    """Bytes of this process in memory (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def ask_ms(name: str, trials: int, asks: int) -> dict[str, Any]:
+    """Ask and tell, one network each, once so many were told: milliseconds."""
+    benchmark = load("imagenet-surrogate", None)
+    judge = Judge.of(benchmark, "hard", benchmark.targets[1])
+    controller, rng = made(name, benchmark.space, judge), random.Random(0)
+
+    def observe(point: Architecture) -> Observation:
+        accuracy, cost = benchmark.accuracy(point), benchmark.cost(point)
+        return Observation(point, "done", float(judge.score(accuracy, cost)), {"accuracy": accuracy})
+
+    points = (benchmark.space.sample(rng) for _ in itertools.count())
+    for point in itertools.islice(points, trials - asks):
+        controller.tell([observe(point)])
+    controller.ask(1)
+    times = []
+    for _ in range(2 * asks):
+        began = time.perf_counter()
+        asked = controller.ask(1)
+        between = time.perf_counter()
+        told = [observe(point) for point in asked]
+        after = time.perf_counter()
+        controller.tell(told)
+        times.append(1e3 * (time.perf_counter() - after + between - began))
+    return {"median": median(times), "worst": max(times), "asks": len(times), "around_trial": trials}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="of asking and telling, for each controller"
+    )
+    parser.add_argument("--trials", type=int, default=100_000, help="along which memory is looked at")
+    parser.add_argument("--asks", type=int, default=50, help="before and after the 1,000th trial")
+    options = parser.parse_args()
+    result = {
+        "batch": BATCH,
+        "memory_of_reinforce": memory("reinforce", options.trials),  # first: ppo loads torch
+        "throughput": {name: throughput(name, options.seconds) for name in CONTROLLERS},
+        "guided_ask_ms": ask_ms("guided", 1000, options.asks),
+        "environment": {**environment(), "cpu": describe_device()["cpu"]},
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
