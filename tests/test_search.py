@@ -146,7 +146,7 @@ def test_the_summary_names_run_conditions_and_next_command(finished: tuple[Path,
 
 
 def test_a_killed_search_resumes_to_the_same_trials_and_result(work: Path) -> None:
-    arguments = ["--trials", "960", "--json", "--seed", "3"]
+    arguments = ["--trials", "1280", "--json", "--seed", "3"]
     search = [
         "search",
         "--target-latency",
@@ -161,14 +161,14 @@ def test_a_killed_search_resumes_to_the_same_trials_and_result(work: Path) -> No
     (work / "died").unlink()
     mnas_process(work, *search, *arguments, "--out", "killed", code=-signal.SIGKILL)
     kept = stored_keys(work / "killed")
-    assert 0 < len(kept) < 960
+    assert 0 < len(kept) < 1280
     status = result_of(mnas(work, "status", "killed", "--json"))
     assert status["status"] == "unfinished"
     assert status["trials_by_status"]["done"] == len(kept)
     flags = ("--accuracy", "models:Accuracy", "--latency", "models:KillsItself")
     resumed = result_of(mnas(work, "resume", "killed", *flags, "--json"))
     assert stored_keys(work / "killed") == stored_keys(work / "whole")
-    assert len(set(stored_keys(work / "killed"))) == 960
+    assert len(set(stored_keys(work / "killed"))) == 1280
     for name in ("baseline", "trials", "best_reward", "finalists"):
         assert resumed[name] == whole[name]
     again = result_of(mnas(work, "resume", "killed", *flags, "--json"))
