@@ -102,6 +102,7 @@ class GuidedController:
         self._pool: tuple[Architecture, ...] = ()
         self._rows: dict[Architecture, None] = {}  # what the model has taken in, in order
         self._fitted_at = 0
+        self._read_count = 0
         self._stale = True
         self._cost_mean, self._cost_scale, self._cost_most = 0.0, 1.0, 1.0
 
@@ -201,7 +202,8 @@ class GuidedController:
         values = np.array(list(self._told.values()))
         low = float(np.quantile(values[~np.isnan(values)], FAILED_QUANTILE))
         accuracy = dict(zip(self._told, np.where(np.isnan(values), low, values).tolist(), strict=True))
-        new = [point for point in self._told if point not in self._rows]
+        new = list(self._told)[self._read_count :]
+        self._read_count = len(self._told)
         anew = len(self._rows) + len(new) >= GROWTH * self._fitted_at
         if anew:
             new = self._worth_keeping(accuracy)

@@ -291,6 +291,16 @@ def test_the_model_takes_a_bounded_number_of_trials(monkeypatch: pytest.MonkeyPa
     asked = search(controller, objective, 120, 4)
     controller.ask()
     assert len(controller._rows) <= 40 * GROWTH
+    # what was left out of it is not taken for new: hyperparameters are chosen when the trials have grown, not each time
+    fits: list[int] = []
+    monkeypatch.setattr(controller._model, "fit", lambda points, accuracy: fits.append(len(points)))
+    monkeypatch.setattr(controller._model, "extend", lambda points, accuracy: None)
+    monkeypatch.setattr(controller._model, "fitted", lambda: np.zeros(len(controller._rows)))
+    for architecture in RandomController(space, seed=9).ask(30):
+        controller.tell([objective.observe(architecture)])
+        controller._read()
+        controller._update_model()
+    assert len(fits) <= 3
     assert max(asked, key=objective.reward) in controller._rows
 
 

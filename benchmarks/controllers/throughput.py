@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/controllers/throughput.py
 
 Asks and tells in batches of 64 on `mnasnet`, with made-up rewards that rise with the options; the resident memory of
-`reinforce` along 100,000 trials; a single ask of each controller that plans with costs, after 1,000 trials on
+`reinforce` along 100,000 trials; single asks of `guided` around its 1,000th trial on
 `imagenet-surrogate`, where those costs are multiply-adds.
 """
 
