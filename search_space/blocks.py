@@ -314,10 +314,10 @@ def network_program(spec: NetworkSpec) -> Block:
     stages: list[tuple[str, Operation | Block]] = []
     done = 0
     for number, (stage, part) in enumerate(zip(spec.stages, parts[1:-1], strict=True)):
-        rates = tuple(
-            spec.drop_path * (done + index) / total if stage.drop_path is None else stage.drop_path
-            for index in range(stage.repeats)
-        )
+        shares = [(done + index) / total for index in range(stage.repeats)]
+        if stage.drop_path_share is not None:
+            shares = [stage.drop_path_share] * stage.repeats
+        rates = tuple(spec.drop_path * share for share in shares)
         stages.append((str(number), _stage(stage, part.in_shape, spec.style, rates)))
         done += stage.repeats
     head = _head(parts[-1], spec.dropout)

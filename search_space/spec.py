@@ -70,7 +70,7 @@ class StageSpec:
             stands in for the identity where shapes differ: `conv` (1x1 convolution with the block's stride and norm)
             or `avg` (2x2 average pool where the block has a stride, 1x1 convolution, norm).
         groups: of the k x k convolution in `bottleneck` and `xblock`; 1 for the other ops.
-        drop_path: probability with which each block of the stage is dropped; None is the network's rule.
+        drop_path_share: of the network's drop_path, what each block of the stage has; None is the network's rule.
 
     Raises:
         InputError: a value outside its domain.
@@ -85,7 +85,7 @@ class StageSpec:
     se_ratio: float = 0.0
     skip: Skip = "identity"
     groups: int = 1
-    drop_path: float | None = None
+    drop_path_share: float | None = None
 
     def __post_init__(self) -> None:
         _one_of("op", self.op, OPS)
@@ -104,8 +104,8 @@ class StageSpec:
             )
         if not 0 <= self.se_ratio <= 1:
             raise InputError(f"se_ratio must lie in [0, 1], got {self.se_ratio!r}.")
-        if self.drop_path is not None and not 0 <= self.drop_path < 1:
-            raise InputError(f"drop_path must lie in [0, 1), got {self.drop_path!r}.")
+        if self.drop_path_share is not None and not 0 <= self.drop_path_share <= 1:
+            raise InputError(f"drop_path_share must lie in [0, 1], got {self.drop_path_share!r}.")
         self._check_groups()
 
     def _check_groups(self) -> None:
@@ -134,7 +134,7 @@ class NetworkSpec:
         in_channels: of the input image.
         dropout: before the classifier, in [0, 1).
         drop_path: stochastic depth; block i of n is dropped with probability drop_path x i / n, but for stages
-            that have a rate of their own.
+            that have a share of their own.
         style: activation, norm and padding.
         stem_stride: of the stem's first convolution, 1 or 2.
         stem: `conv` (3x3 convolution), `max_pool` (ResNet's 7x7 convolution and 3x3 max pool of stride 2) or `deep`
