@@ -58,9 +58,7 @@ def build_module(spec: NetworkSpec, *, seed: int = 0, channels_last: bool = True
 
 
 def build_block(block: Block, *, seed: int = 0, channels_last: bool = True) -> nn.Module:
-    """One block as a module; arguments as of `build_module`.
-
-    """
+    """One block as a module; arguments as of `build_module`."""
     with torch.device("meta"):  # no default initialisation, which would draw from the global generator
         module = _module(block)
     module.to_empty(device="cpu")

@@ -208,7 +208,9 @@ def basic(layer: Layer) -> Block:
     chain = _Chain(layer.in_shape, layer.style)
     chain.conv_norm(1, stage.out_channels, stage.kernel, layer.stride).activate("act1")
     chain.conv_norm(2, stage.out_channels, stage.kernel)
-    return chain.squeeze_excite(layer.se_out_channels).finish_with_skip("BasicBlock", layer, activate_after=True)
+    return chain.squeeze_excite(layer.se_out_channels).finish_with_skip(
+        "BasicBlock", layer, activate_after=True
+    )
 
 
 def bottleneck(layer: Layer) -> Block:
@@ -314,10 +316,9 @@ def network_program(spec: NetworkSpec) -> Block:
     stages: list[tuple[str, Operation | Block]] = []
     done = 0
     for number, (stage, part) in enumerate(zip(spec.stages, parts[1:-1], strict=True)):
-        shares = [(done + index) / total for index in range(stage.repeats)]
+        rates = tuple(spec.drop_path * (done + index) / total for index in range(stage.repeats))
         if stage.drop_path_share is not None:
-            shares = [stage.drop_path_share] * stage.repeats
-        rates = tuple(spec.drop_path * share for share in shares)
+            rates = (spec.drop_path * stage.drop_path_share,) * stage.repeats
         stages.append((str(number), _stage(stage, part.in_shape, spec.style, rates)))
         done += stage.repeats
     head = _head(parts[-1], spec.dropout)

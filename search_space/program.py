@@ -204,16 +204,7 @@ class Linear:
 
 
 Operation = (
-    Conv
-    | BatchNorm
-    | Activate
-    | AvgPool
-    | MaxPool
-    | MatchChannels
-    | GlobalPool
-    | DropPath
-    | Dropout
-    | Linear
+    Conv | BatchNorm | Activate | AvgPool | MaxPool | MatchChannels | GlobalPool | DropPath | Dropout | Linear
 )
 
 

@@ -75,9 +75,7 @@ class RegNetNumbers:
         return tuple((width, len(list(run))) for width, run in groupby(widths))
 
 
-def regnet_network(
-    numbers: RegNetNumbers, *, resolution: int = 224, num_classes: int = 1000
-) -> NetworkSpec:
+def regnet_network(numbers: RegNetNumbers, *, resolution: int = 224, num_classes: int = 1000) -> NetworkSpec:
     """The network of these numbers; widths become the nearest multiple of the group width.
 
     Args:

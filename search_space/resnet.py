@@ -45,7 +45,11 @@ SIZES = (4, 5, 6, 7, 8, 9, 10)
 
 
 def resnet_network(
-    layers: Sequence[int], block: Literal["basic", "bottleneck"], *, resolution: int = 224, num_classes: int = 1000
+    layers: Sequence[int],
+    block: Literal["basic", "bottleneck"],
+    *,
+    resolution: int = 224,
+    num_classes: int = 1000,
 ) -> NetworkSpec:
     """A ResNet with these blocks in each of its four stages, the stride in the 3x3 convolution.
 

@@ -206,7 +206,9 @@ def test_an_activation_after_the_sum_by_hand():
     nn.init.constant_(module.conv.weight, 2.0)
     images = np.array([[[[-2.0, 3.0]]]], np.float32)
     np.testing.assert_array_equal(module(torch.from_numpy(images)).detach().numpy(), [[[[0, 9]]]])
-    np.testing.assert_array_equal(run(build_block_graph(block, weights=weights_of(module)), images), [[[[0, 9]]]])
+    np.testing.assert_array_equal(
+        run(build_block_graph(block, weights=weights_of(module)), images), [[[[0, 9]]]]
+    )
     with pytest.raises(InputError, match="needs combine='add'"):
         Block("Sum", shape, steps, after=Activate(shape, "relu"))
 

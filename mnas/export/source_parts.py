@@ -65,16 +65,16 @@ def classes(called: set[str], *, drop_path: bool, after: bool) -> list[str]:
 
 def _residual(shortcut: bool, *, drop_path: bool, after: bool) -> str:
     """The class that adds, with what the network needs of it."""
-    name, what = ("ShortcutResidual", "what `shortcut` makes of the input") if shortcut else ("Residual", "the input")
+    name, what = (
+        ("ShortcutResidual", "what `shortcut` makes of the input") if shortcut else ("Residual", "the input")
+    )
     given = [
+        "self",
         "layers: OrderedDict[str, nn.Module]",
         *(["shortcut: nn.Module"] if shortcut else []),
         *(["drop_path: float = 0.0"] if drop_path else []),
         *(["after: nn.Module | None = None"] if after else []),
     ]
-    head = f"    def __init__(self, {', '.join(given)}) -> None:"
-    if len(head) > WIDTH:
-        head = f"    def __init__(\n        self, {', '.join(given)}\n    ) -> None:"
     last = [*(["shortcut"] if shortcut else []), *(["after"] if after else [])]
     total = f"{'shortcut(x)' if shortcut else 'x'} + result"
     result = ["return x + super().forward(x)"]
@@ -86,9 +86,13 @@ def _residual(shortcut: bool, *, drop_path: bool, after: bool) -> str:
             f"class {name}(nn.Sequential):",
             f'    """Adds {what} to the result of the layers{"; `after` takes the sum" if after else ""}."""',
             "",
-            head,
+            *_signature(given),
             "        super().__init__(layers)",
-            *(["        if drop_path:", "            self.drop_path = DropPath(drop_path)"] if drop_path else []),
+            *(
+                ["        if drop_path:", "            self.drop_path = DropPath(drop_path)"]
+                if drop_path
+                else []
+            ),
             *(["        self.shortcut = shortcut"] if shortcut else []),
             *(["        self.after = nn.Identity() if after is None else after"] if after else []),
             "",
@@ -97,6 +101,17 @@ def _residual(shortcut: bool, *, drop_path: bool, after: bool) -> str:
             *(f"        {line}" for line in result),
         ]
     )
+
+
+def _signature(given: list[str]) -> list[str]:
+    """The head of `__init__` as ruff breaks it: on one line, its parameters on one, or one on each."""
+    inside = ", ".join(given)
+    if len(one := f"    def __init__({inside}) -> None:") <= WIDTH:
+        return [one]
+    broken = [f"        {inside}"]
+    if len(broken[0]) > WIDTH:
+        broken = [f"        {parameter}," for parameter in given]
+    return ["    def __init__(", *broken, "    ) -> None:"]
 
 
 LOAD_FUNCTIONS = '''\
