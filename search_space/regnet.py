@@ -2,8 +2,8 @@
 
 The widths of a RegNet's blocks rise in a line, u_j = w0 + wa j, rounded to w0 wm^s, s = 0, 1, 2, ...; blocks of equal
 width are a stage. The space has 16,176 networks: depth, w0, wm, group width, X or Y, and how far the line reaches. That
-is wa, given as the power of wm that the last block comes to: wa = w0 (wm^reach - 1) / (depth - 1). So each point has the
-four stages that the paper asks for, and wa means the same for every depth.
+is wa, given as the power of wm that the last block comes to: wa = w0 (wm^reach - 1) / (depth - 1). So each point has
+the four stages that the paper asks for, and the choice means the same for every depth.
 
 Reference: RegNet (arXiv 2003.13678), sec. 3.3, eq. 2 to 4; facebookresearch/pycls, models/regnet.py and anynet.py.
 """

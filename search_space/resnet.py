@@ -40,8 +40,9 @@ DROP_PATH_SHARES = (0.4, 0.6, 0.8, 1.0)
 # The space: 26 = 3 x (2 + 2 + 2 + 2) + 2 is the paper's smallest depth; 38 (chosen here) lies between it and 50.
 SPACE_LAYERS: dict[int, tuple[int, int, int, int]] = {26: (2, 2, 2, 2), 38: (3, 3, 3, 3), **RS_LAYERS}
 WIDTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
-# Of the space's resolution: 128, 160, 192, 224, 256, 288 and 320 pixels for 224.
-SIZES = (4, 5, 6, 7, 8, 9, 10)
+# Sevenths of the space's resolution, which is the first: 224, 128, 160, 192, 256, 288 and 320 pixels for 224.
+SIZES = (7, 4, 5, 6, 8, 9, 10)
+LEAST_SIZE = 8  # pixels: chosen here; below it the strides leave nothing to look at
 
 
 def resnet_network(
@@ -127,7 +128,8 @@ def resnet_rs_network(
 
 def resnet_rs_space(*, resolution: int = 224, num_classes: int = 1000) -> SearchSpace:
     """The space around a resolution (pixels), for a number of classes."""
-    sizes = tuple(dict.fromkeys(max(1, round(resolution * size / 7)) for size in SIZES))
+    smallest = min(resolution, LEAST_SIZE)
+    sizes = tuple(dict.fromkeys(max(smallest, round(resolution * size / 7)) for size in SIZES))
     choices = (Choice("depth", tuple(SPACE_LAYERS)), Choice("width", WIDTHS), Choice("resolution", sizes))
 
     def build(values: Values) -> NetworkSpec:

@@ -64,7 +64,7 @@ def scale(spec: NetworkSpec, *, depth: float, width: float, resolution: int) -> 
 
 
 def _widened(stage: StageSpec, width: float) -> StageSpec:
-    """Reference: of groups, pycls (models/anynet.py, adjust_block_compatibility): widths become multiples of a group's."""
+    """Reference: pycls (models/anynet.py, adjust_block_compatibility): widths become multiples of a group's."""
     if stage.op not in GROUPED:
         return replace(stage, out_channels=round_filters(stage.out_channels * width))
     inside = stage.out_channels // stage.expansion

@@ -222,6 +222,12 @@ _JSON_TYPES: dict[Any, tuple[type, ...]] = {
 }
 
 
+def has_type(cls: type, name: str, value: object) -> bool:
+    """Whether a value read from a file may stand in that field of `StageSpec`, `Style` or `NetworkSpec`."""
+    (wanted,) = (_JSON_TYPES[item.type] for item in fields(cls) if item.name == name)
+    return isinstance(value, wanted) and not isinstance(value, bool)
+
+
 def _checked(cls: type, data: Any, where: str) -> dict[str, Any]:
     """`data` as keyword arguments for the dataclass `cls`, or every problem in one message."""
     if not isinstance(data, Mapping):
@@ -232,7 +238,7 @@ def _checked(cls: type, data: Any, where: str) -> dict[str, Any]:
         if name not in data:
             if item.default is MISSING and item.default_factory is MISSING:
                 problems.append(f"missing field {name!r}")
-        elif isinstance(data[name], bool) or not isinstance(data[name], _JSON_TYPES[item.type]):
+        elif not has_type(cls, name, data[name]):
             problems.append(f"field {name!r} has the wrong type {type(data[name]).__name__}")
     if problems:
         raise InputError(f"{where}: {'; '.join(problems)}.")

@@ -1,7 +1,7 @@
 """timm's names for the tensors of our networks, where its containers are called differently.
 
-Inside EfficientNet-like networks the names are the same. timm's ResNets and RegNets number their stages in their own way,
-and call stem, shortcut, squeeze-and-excitation and classifier differently.
+Inside EfficientNet-like networks the names are the same. timm's ResNets and RegNets number their stages in their own
+way, and call stem, shortcut, squeeze-and-excitation and classifier differently.
 
 Reference: timm 1.0, models/resnet.py and models/regnet.py.
 """
@@ -15,7 +15,7 @@ from mnas.search_space.spec import NetworkSpec
 _RESNET_OPS, _REGNET_OPS = {"basic", "bottleneck"}, {"xblock"}
 _LAYER = re.compile(r"blocks\.(\d+)\.(\d+)\.(.+)")
 _SE = {"se.conv_reduce": "se.fc1", "se.conv_expand": "se.fc2"}
-# By our name of the module. A deep stem is a sequence of three convolutions with two norms and activations between them.
+# By our name of the module. timm's deep stem is a sequence: convolution, norm, activation, twice, and a convolution.
 _RESNET_STEM = {
     "conv_stem": "conv1",
     "stem.conv1": "conv1.0",

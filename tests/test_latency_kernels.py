@@ -83,7 +83,7 @@ def test_a_pooling_skip_that_changes_channels_is_added_by_itself() -> None:
 
 
 def test_kernels_of_resnets_by_hand() -> None:
-    """ResNet-18's four stages of two blocks of two 3x3 convolutions; the last three stages begin with a 1x1 shortcut."""
+    """ResNet-18: four stages of two blocks of two 3x3 convolutions; the last three begin with a 1x1 shortcut."""
     kernels = network_kernels(resnet_network((2, 2, 2, 2), "basic"))
     kinds = Counter(kernel.kind for kernel in kernels.elements())
     assert kinds == {"dense": 1 + 16, "pointwise": 3, "max_pool": 1, "global_pool": 1, "linear": 1}
