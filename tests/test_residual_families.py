@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import prod
+from pathlib import Path
 
 import pytest
 import timm
@@ -10,11 +11,14 @@ from torch import nn
 from torchvision.ops import StochasticDepth
 
 from mnas.errors import InputError
+from mnas.export.timm_file import refuse_timm
 from mnas.model import build_module
 from mnas.search_space import NetworkSpec, StageSpec, network_cost, scale
 from mnas.search_space.regnet import REGNETS, RegNetNumbers
 from mnas.search_space.resnet import RESNETS
 from mnas.search_space.timm_names import timm_names
+from mnas.trainer.initial import initial_weights
+from mnas.weights import save_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -247,7 +251,23 @@ def test_a_wider_resnet_is_rounded_inside() -> None:
     assert (wider.stem_channels, wider.stages[0].out_channels) == (72, 288)
 
 
-def test_timm_has_no_network_of_both_kinds() -> None:
-    stages = (*RESNETS["resnet_50"].stages, StageSpec("xblock", 3, 2, 64))
-    with pytest.raises(InputError, match="timm has no network with stages of bottleneck, xblock together"):
-        timm_names(replace(RESNETS["resnet_50"], stages=stages), ["conv_stem.weight"])
+def test_names_stay_where_timm_has_no_such_network() -> None:
+    spec = replace(RESNETS["resnet_50"], stages=(*RESNETS["resnet_50"].stages, StageSpec("xblock", 3, 2, 64)))
+    assert timm_names(spec, ["conv_stem.weight"]) == {"conv_stem.weight": "conv_stem.weight"}
+
+
+def test_the_format_timm_holds_no_other_stem_or_head() -> None:
+    with pytest.raises(InputError, match="the stem is 'max_pool', where timm has 'conv'; the head is 'pool'"):
+        refuse_timm(RESNETS["resnet_18"])
+
+
+def test_a_file_with_timms_names_is_where_a_training_begins(tmp_path: Path) -> None:
+    spec = replace(RESNETS["resnet_18"], num_classes=7)
+    module = theirs("resnet_18")
+    save_weights(tmp_path / "theirs.safetensors", module)
+    found, replaced = initial_weights(tmp_path / "theirs.safetensors", spec)
+    assert replaced  # 1000 classes there, 7 here
+    assert torch.equal(found["blocks.1.0.shortcut.conv.weight"], module.layer2[0].downsample[0].weight)
+    assert set(build_module(spec).state_dict()) - set(found) == {"classifier.weight", "classifier.bias"}
+    save_weights(tmp_path / "ours.safetensors", build_module(spec))
+    assert not initial_weights(tmp_path / "ours.safetensors", spec)[1]
