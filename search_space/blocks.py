@@ -23,7 +23,8 @@ from mnas.search_space.program import (
     Operation,
     Shape,
 )
-from mnas.search_space.spec import Head, NetworkSpec, StageSpec, Stem, Style
+from mnas.search_space.rounding import round_filters
+from mnas.search_space.spec import Activation, Head, NetworkSpec, StageSpec, Stem, Style
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,24 @@ class Layer:
     drop_path: float = 0.0
 
     @property
-    def se_channels(self) -> int:
-        """Channels inside squeeze-and-excitation, from the block's input; 0 is none.
+    def inside(self) -> int:
+        """Channels of the k x k convolution."""
+        return self.stage.inside(self.in_shape[0])
 
-        Reference: mnasnet_model.py and efficientnet_model.py: max(1, int(input filters x ratio)).
+    @property
+    def se_channels(self) -> int:
+        """Channels inside squeeze-and-excitation, from the block's input or the channels inside; 0 is none.
+
+        Reference: mnasnet_model.py and efficientnet_model.py: max(1, int(input filters x ratio)); mobilenet_v3.py of
+        tf_slim: those inside x ratio, to a multiple of 8.
         """
-        ratio = self.stage.se_ratio
-        return max(1, int(self.in_shape[0] * ratio)) if ratio else 0
+        ratio, style = self.stage.se_ratio, self.style
+        if not ratio:
+            return 0
+        wanted = (self.in_shape[0] if style.se_of == "in" else self.inside) * ratio
+        return (
+            max(1, int(wanted)) if style.se_divisor == 1 else round_filters(wanted, divisor=style.se_divisor)
+        )
 
     @property
     def se_out_channels(self) -> int:
@@ -58,10 +70,16 @@ class Layer:
 class _Chain:
     """Appends named steps and keeps track of the shape."""
 
-    def __init__(self, in_shape: Shape, style: Style) -> None:
+    def __init__(self, in_shape: Shape, style: Style, activation: Activation | None = None) -> None:
         self.in_shape = self.shape = in_shape
         self.style = style
+        self.activation = activation or style.activation
         self.steps: list[tuple[str, Operation | Block]] = []
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """For the steps of a layer."""
+        return cls(layer.in_shape, layer.style, layer.stage.activation)
 
     def add(self, name: str, step: Operation | Block) -> Self:
         self.steps.append((name, step))
@@ -78,7 +96,7 @@ class _Chain:
         return self.add(name, BatchNorm(self.shape, self.style.norm_eps, self.style.norm_momentum))
 
     def activate(self, name: str) -> Self:
-        return self.add(name, Activate(self.shape, self.style.activation))
+        return self.add(name, Activate(self.shape, self.activation))
 
     def conv_norm(
         self, number: int, out_channels: int, kernel: int = 1, stride: int = 1, *, groups: int = 1
@@ -95,9 +113,9 @@ class _Chain:
         steps: tuple[tuple[str, Operation], ...] = (
             ("pool", GlobalPool(self.shape)),
             ("conv_reduce", Conv(pooled, reduced, 1, bias=True)),
-            ("act1", Activate(inner, self.style.activation)),
+            ("act1", Activate(inner, self.style.se_activation or self.activation)),
             ("conv_expand", Conv(inner, self.shape[0], 1, bias=True)),
-            ("gate", Activate(pooled, "sigmoid")),
+            ("gate", Activate(pooled, self.style.se_gate)),
         )
         return self.add("se", Block("SqueezeExcite", self.shape, steps, combine="multiply"))
 
@@ -113,7 +131,7 @@ class _Chain:
             activate_after: puts an activation after the sum, or at the end where nothing is added.
         """
         combine, shortcut = self._skip(layer)
-        after = Activate(self.shape, self.style.activation) if activate_after else None
+        after = Activate(self.shape, self.activation) if activate_after else None
         if combine is None:
             if after is not None:
                 self.add("act", after)
@@ -150,7 +168,7 @@ def _conv_shortcut(layer: Layer, out_channels: int) -> Block:
 
     Reference: ResNet (arXiv 1512.03385), sec. 3.3, option B; ResNet-D (arXiv 1812.01187), sec. 4.1.
     """
-    chain, stride = _Chain(layer.in_shape, layer.style), layer.stride
+    chain, stride = _Chain.of(layer), layer.stride
     if layer.stage.skip == "avg" and stride > 1:
         chain.add("pool", AvgPool(chain.shape, stride, stride))
         stride = 1
@@ -161,7 +179,7 @@ def _conv_shortcut(layer: Layer, out_channels: int) -> Block:
 def conv(layer: Layer) -> Block:
     """k x k convolution, norm, activation, squeeze-and-excitation (timm's ConvBnAct, with SE)."""
     stage = layer.stage
-    chain = _Chain(layer.in_shape, layer.style)
+    chain = _Chain.of(layer)
     chain.conv("conv", stage.out_channels, stage.kernel, layer.stride).norm("bn1").activate("act1")
     return chain.squeeze_excite(layer.se_channels).finish_with_skip("ConvBnAct", layer)
 
@@ -169,7 +187,7 @@ def conv(layer: Layer) -> Block:
 def sepconv(layer: Layer) -> Block:
     """Depthwise k x k, SE, linear 1x1 (timm's DepthwiseSeparableConv; MBConv with expansion 1)."""
     stage, channels = layer.stage, layer.in_shape[0]
-    chain = _Chain(layer.in_shape, layer.style)
+    chain = _Chain.of(layer)
     chain.conv("conv_dw", channels, stage.kernel, layer.stride, groups=channels).norm("bn1").activate("act1")
     chain.squeeze_excite(layer.se_channels).conv("conv_pw", stage.out_channels).norm("bn2")
     return chain.finish_with_skip("SepConv", layer)
@@ -180,12 +198,23 @@ def mbconv(layer: Layer) -> Block:
 
     Reference: MobileNetV2 (arXiv 1801.04381), with SE as in MnasNet (arXiv 1807.11626), sec. 4.1.
     """
-    stage, inner = layer.stage, layer.in_shape[0] * layer.stage.expansion
-    chain = _Chain(layer.in_shape, layer.style)
+    stage, inner = layer.stage, layer.inside
+    chain = _Chain.of(layer)
     chain.conv("conv_pw", inner).norm("bn1").activate("act1")
     chain.conv("conv_dw", inner, stage.kernel, layer.stride, groups=inner).norm("bn2").activate("act2")
     chain.squeeze_excite(layer.se_channels).conv("conv_pwl", stage.out_channels).norm("bn3")
     return chain.finish_with_skip("MBConv", layer)
+
+
+def fused_mbconv(layer: Layer) -> Block:
+    """k x k expansion, SE, linear 1x1 projection (timm's EdgeResidual).
+
+    Reference: EfficientNetV2 (arXiv 2104.00298), Fig. 2.
+    """
+    chain = _Chain.of(layer)
+    chain.conv("conv_exp", layer.inside, layer.stage.kernel, layer.stride).norm("bn1").activate("act1")
+    chain.squeeze_excite(layer.se_channels).conv("conv_pwl", layer.stage.out_channels).norm("bn2")
+    return chain.finish_with_skip("FusedMBConv", layer)
 
 
 def projection(layer: Layer) -> Block:
@@ -194,7 +223,7 @@ def projection(layer: Layer) -> Block:
     Reference: ResNet (arXiv 1512.03385), sec. 3.3, option B: the projection shortcut.
     """
     stage = layer.stage
-    chain = _Chain(layer.in_shape, layer.style)
+    chain = _Chain.of(layer)
     chain.conv("conv", stage.out_channels, stage.kernel, layer.stride).norm("bn1")
     return chain.squeeze_excite(layer.se_channels).finish_with_skip("Projection", layer)
 
@@ -205,7 +234,7 @@ def basic(layer: Layer) -> Block:
     Reference: ResNet (arXiv 1512.03385), Fig. 5, left.
     """
     stage = layer.stage
-    chain = _Chain(layer.in_shape, layer.style)
+    chain = _Chain.of(layer)
     chain.conv_norm(1, stage.out_channels, stage.kernel, layer.stride).activate("act1")
     chain.conv_norm(2, stage.out_channels, stage.kernel)
     return chain.squeeze_excite(layer.se_out_channels).finish_with_skip(
@@ -219,8 +248,8 @@ def bottleneck(layer: Layer) -> Block:
     Reference: ResNet (arXiv 1512.03385), Fig. 5, right; the stride as in ResNet-D (arXiv 1812.01187), sec. 4.1;
     squeeze-and-excitation as in ResNet-RS (arXiv 2103.07579), of the block's output.
     """
-    stage, inner = layer.stage, layer.stage.out_channels // layer.stage.expansion
-    chain = _Chain(layer.in_shape, layer.style)
+    stage, inner = layer.stage, layer.inside
+    chain = _Chain.of(layer)
     chain.conv_norm(1, inner).activate("act1")
     chain.conv_norm(2, inner, stage.kernel, layer.stride, groups=stage.groups).activate("act2")
     chain.conv_norm(3, stage.out_channels).squeeze_excite(layer.se_out_channels)
@@ -233,8 +262,8 @@ def xblock(layer: Layer) -> Block:
     Reference: RegNet (arXiv 2003.13678), sec. 3.2 and Fig. 4; squeeze-and-excitation as in pycls (models/blocks.py):
     channels inside from the block's input.
     """
-    stage, inner = layer.stage, layer.stage.out_channels // layer.stage.expansion
-    chain = _Chain(layer.in_shape, layer.style)
+    stage, inner = layer.stage, layer.inside
+    chain = _Chain.of(layer)
     chain.conv_norm(1, inner).activate("act1")
     chain.conv_norm(2, inner, stage.kernel, layer.stride, groups=stage.groups).activate("act2")
     chain.squeeze_excite(layer.se_channels).conv_norm(3, stage.out_channels)
@@ -245,6 +274,7 @@ BLOCKS: dict[str, Callable[[Layer], Block]] = {
     "conv": conv,
     "sepconv": sepconv,
     "mbconv": mbconv,
+    "fused_mbconv": fused_mbconv,
     "projection": projection,
     "basic": basic,
     "bottleneck": bottleneck,
@@ -373,6 +403,8 @@ def _head(segment: Segment, dropout: float) -> Block:
     if segment.kind == "conv":
         chain.conv("conv_head", segment.channels).norm("bn2").activate("act2")
     chain.add("global_pool", GlobalPool(chain.shape))
+    if segment.kind == "late":
+        chain.add("conv_head", Conv(chain.shape, segment.channels, 1, bias=True)).activate("act2")
     if dropout:
         chain.add("dropout", Dropout(chain.shape, dropout))
     return chain.add("classifier", Linear(chain.shape, segment.num_classes)).finish("Head")

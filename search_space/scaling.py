@@ -67,12 +67,13 @@ def _widened(stage: StageSpec, width: float) -> StageSpec:
     """Reference: pycls (models/anynet.py, adjust_block_compatibility): widths become multiples of a group's."""
     if stage.op not in GROUPED:
         return replace(stage, out_channels=round_filters(stage.out_channels * width))
-    inside = stage.out_channels // stage.expansion
+    expansion = int(stage.expansion)
+    inside = stage.out_channels // expansion
     each = inside // stage.groups if stage.groups > 1 else 1
     groups = max(1, round(round_filters(inside * width) / each))
     return replace(
         stage,
-        out_channels=groups * each * stage.expansion,
+        out_channels=groups * each * expansion,
         groups=groups if stage.groups > 1 else 1,
     )
 
