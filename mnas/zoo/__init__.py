@@ -2,10 +2,14 @@
 
 from mnas.errors import UnknownNameError
 from mnas.search_space.spec import NetworkSpec
-from mnas.zoo import mobile, regnet, resnet
+from mnas.zoo import efficientnet, efficientnetv2, mnasnet, mobilenet, regnet, resnet
 from mnas.zoo.member import Member
 
-MEMBERS: dict[str, Member] = mobile.MEMBERS | resnet.MEMBERS | regnet.MEMBERS
+MEMBERS: dict[str, Member] = {
+    name: member
+    for family in (efficientnet, efficientnetv2, mnasnet, mobilenet, resnet, regnet)
+    for name, member in family.MEMBERS.items()
+}
 ZOO: dict[str, NetworkSpec] = {name: member.spec for name, member in MEMBERS.items()}
 _NAMES = {alias: name for name, member in MEMBERS.items() for alias in (name, *member.aliases)}
 
