@@ -1,7 +1,7 @@
 """Stages as the strings that the field uses, `ir_r2_k3_s2_e6_c24_se0.25`, in timm's grammar.
 
-`ir` is mbconv, `ds` sepconv, `cn` conv; r repeats, k kernel, s stride, e expansion, c channels, se ratio.
-An `ir` or `ds` keeps its identity skip unless it says `noskip`; a `cn` has one only if it says `skip`.
+`ir` is mbconv, `er` fused_mbconv, `ds` sepconv, `cn` conv; r repeats, k kernel, s stride, e expansion, c channels,
+se ratio. An `ir`, `er` or `ds` keeps its identity skip unless it says `noskip`; a `cn` has one only if it says `skip`.
 What timm's grammar cannot say is refused by name: a network is never written as a string that loses it.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from mnas.errors import InputError
 from mnas.search_space.spec import Skip, StageSpec
 
-_OPS = {"ir": "mbconv", "ds": "sepconv", "cn": "conv"}
+_OPS = {"ir": "mbconv", "er": "fused_mbconv", "ds": "sepconv", "cn": "conv"}
 _CODES = {op: code for code, op in _OPS.items()}
 _TOKEN = re.compile(r"(se|[rksec])(\d+(?:\.\d+)?)")
 
@@ -26,7 +26,8 @@ def encode_stage(stage: StageSpec) -> str:
     if code is None:
         raise InputError(f"the op {stage.op} has no block string; use the JSON of the network.")
     if stage.skip not in ("identity", "none"):
-        raise InputError(f"a skip {stage.skip!r} has no block string; use the JSON of the network.")
+        kind = "pooling" if stage.skip == "pool" else f"'{stage.skip}'"
+        raise InputError(f"a {kind} skip has no block string; use the JSON of the network.")
     if stage.drop_path_share is not None:
         raise InputError("a stage's own drop path has no block string; use the JSON of the network.")
     if code == "cn" and stage.se_ratio:

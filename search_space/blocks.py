@@ -188,6 +188,18 @@ def mbconv(layer: Layer) -> Block:
     return chain.finish_with_skip("MBConv", layer)
 
 
+def fused_mbconv(layer: Layer) -> Block:
+    """k x k convolution to more channels, SE, linear 1x1 projection (timm's EdgeResidual).
+
+    Reference: EfficientNetV2 (arXiv 2104.00298), Fig. 2.
+    """
+    stage, inner = layer.stage, layer.in_shape[0] * layer.stage.expansion
+    chain = _Chain(layer.in_shape, layer.style)
+    chain.conv("conv_exp", inner, stage.kernel, layer.stride).norm("bn1").activate("act1")
+    chain.squeeze_excite(layer.se_channels).conv("conv_pwl", stage.out_channels).norm("bn2")
+    return chain.finish_with_skip("FusedMBConv", layer)
+
+
 def projection(layer: Layer) -> Block:
     """k x k convolution, norm, squeeze-and-excitation, without an activation: it only matches shapes.
 
@@ -245,6 +257,7 @@ BLOCKS: dict[str, Callable[[Layer], Block]] = {
     "conv": conv,
     "sepconv": sepconv,
     "mbconv": mbconv,
+    "fused_mbconv": fused_mbconv,
     "projection": projection,
     "basic": basic,
     "bottleneck": bottleneck,

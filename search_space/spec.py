@@ -17,9 +17,18 @@ ACTIVATIONS: tuple[Activation, ...] = ("relu", "relu6", "silu")
 PADDINGS: tuple[Padding, ...] = ("symmetric", "same")
 STEMS: tuple[Stem, ...] = ("conv", "max_pool", "deep")
 HEADS: tuple[Head, ...] = ("conv", "pool")
-OPS: tuple[str, ...] = ("conv", "sepconv", "mbconv", "projection", "basic", "bottleneck", "xblock")
+OPS: tuple[str, ...] = (
+    "conv",
+    "sepconv",
+    "mbconv",
+    "fused_mbconv",
+    "projection",
+    "basic",
+    "bottleneck",
+    "xblock",
+)
 # Those with channels inside that `expansion` decides, and those whose k x k convolution may have groups.
-EXPANDING = ("mbconv", "bottleneck", "xblock")
+EXPANDING = ("mbconv", "fused_mbconv", "bottleneck", "xblock")
 GROUPED = ("bottleneck", "xblock")
 FORMAT = "mnas.network/1"
 
@@ -56,14 +65,15 @@ class StageSpec:
 
     Args:
         op: `conv` (k x k convolution), `sepconv` (depthwise separable), `mbconv` (inverted bottleneck),
+            `fused_mbconv` (its first two convolutions as one),
             `projection` (k x k convolution and norm, no activation), `basic` and `bottleneck` (ResNet's) or
             `xblock` (RegNet's).
         kernel: odd, in pixels.
         stride: of the first layer, 1 or 2.
         out_channels: of each layer.
         repeats: number of layers, at least 1.
-        expansion: of `mbconv`, the channels inside over the channels in; of `bottleneck` and `xblock`, the
-            channels out over the channels inside; 1 for the other ops.
+        expansion: of `mbconv` and `fused_mbconv`, the channels inside over the channels in; of `bottleneck` and
+            `xblock`, the channels out over the channels inside; 1 for the other ops.
         se_ratio: squeeze-and-excitation channels over the channels *in*, for `basic` and `bottleneck` over the
             channels *out*; 0 is none.
         skip: `identity` (where shapes match), `none`, `pool` (3x3 average pool, channels cut or padded), or what
