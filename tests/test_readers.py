@@ -35,6 +35,7 @@ from mnas.search_space import (
 )
 from mnas.search_space.blocks import network_program
 from mnas.search_space.cost import operation_cost
+from mnas.search_space.efficientnetv2 import efficientnetv2_space
 from mnas.search_space.program import (
     Activate,
     AvgPool,
@@ -119,7 +120,12 @@ def agree(ours, theirs):
 
 
 def block_of(op, kernel, stride, se_ratio, skip, *, out=CHANNELS, size=(8, 7), style=None, drop_path=0.0):
-    expansion, groups = {"mbconv": (3, 1), "bottleneck": (2, 1), "xblock": (1, 2)}.get(op, (1, 1))
+    expansion, groups = {
+        "mbconv": (3, 1),
+        "fused_mbconv": (3, 1),
+        "bottleneck": (2, 1),
+        "xblock": (1, 2),
+    }.get(op, (1, 1))
     stage = StageSpec(op, kernel, stride, out, 1, expansion, se_ratio, skip, groups)
     return BLOCKS[op](Layer(stage, (CHANNELS, *size), stride, style or Style(), drop_path))
 
@@ -261,7 +267,7 @@ def test_a_norm_without_a_convolution_before_it():
     agree(*outputs(norm, 2))
 
 
-SPACES = (mbconv_space, mnasnet_space, macro_space, regnet_space)
+SPACES = (mbconv_space, mnasnet_space, macro_space, efficientnetv2_space, regnet_space)
 MEMBERS = [(make, seed) for make in SPACES for seed in range(4)]
 
 

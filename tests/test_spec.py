@@ -122,6 +122,7 @@ def test_styles_outside_their_domain_are_refused(changes: dict[str, object]) -> 
 TIMM_STRINGS = {
     "ir_r2_k3_s2_e6_c24_se0.25": StageSpec("mbconv", 3, 2, 24, 2, 6, 0.25),
     "ds_r1_k3_s1_e1_c16_noskip": StageSpec("sepconv", 3, 1, 16, skip="none"),
+    "er_r4_k3_s2_e4_c48": StageSpec("fused_mbconv", 3, 2, 48, 4, 4),
     "ds_r1_k3_s1_c8": StageSpec("sepconv", 3, 1, 8),
     "cn_r1_k3_s1_c16_skip": StageSpec("conv", 3, 1, 16),
     "cn_r2_k5_s2_c32": StageSpec("conv", 5, 2, 32, 2, skip="none"),
@@ -137,6 +138,9 @@ def test_block_strings_are_read_as_timm_reads_them(text: str) -> None:
 def test_an_op_that_timm_s_grammar_lacks_is_refused_by_name() -> None:
     with pytest.raises(InputError, match="the op projection has no block string"):
         encode_stage(StageSpec("projection", 1, 2, 16))
+
+
+CODES = {"mbconv": "ir", "fused_mbconv": "er", "sepconv": "ds", "conv": "cn"}
 
 
 def test_block_strings_mean_the_same_to_timm() -> None:
