@@ -146,15 +146,12 @@ CODES = {"mbconv": "ir", "fused_mbconv": "er", "sepconv": "ds", "conv": "cn"}
 def test_block_strings_mean_the_same_to_timm() -> None:
     builder = pytest.importorskip("timm.models._efficientnet_builder")
     families = efficientnetv2.MEMBERS | mnasnet.MEMBERS | mobilenet.MEMBERS
-    codes = {"mbconv": "ir", "fused_mbconv": "er", "sepconv": "ds", "conv": "cn"}
     activations = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hard_swish": nn.Hardswish, "silu": nn.SiLU}
     for spec in (member.spec for member in families.values()):
         decoded = builder.decode_arch_def([[text] for text in encode_stages(spec.stages)])
         for stage, blocks in zip(spec.stages, decoded, strict=True):
             assert len(blocks) == stage.repeats
-            assert {"mbconv": "ir", "fused_mbconv": "er", "sepconv": "ds", "conv": "cn"}[stage.op] == blocks[
-                0
-            ]["block_type"]
+            assert CODES[stage.op] == blocks[0]["block_type"]
             assert blocks[0]["out_chs"] == stage.out_channels
             assert blocks[0]["stride"] == stage.stride
             assert blocks[0]["se_ratio"] == stage.se_ratio
