@@ -19,6 +19,7 @@ from mnas.search_space.program import (
     GlobalPool,
     Linear,
     MatchChannels,
+    MaxPool,
     Operation,
 )
 
@@ -59,6 +60,9 @@ FEATURES = (
     "pool_elements",  # written by 3x3 average pooling
     "pool_elements_unaligned",  # likewise
     "match_elements",  # written by cutting or padding channels
+    "grouped_madds",  # convolutions of several groups that are not depthwise
+    "grouped_padding",  # MAdds that full blocks of each group's channels would have more
+    "max_pool_elements",  # written by max pooling
 )
 
 
@@ -93,6 +97,8 @@ def _operation(operation: Operation) -> dict[str, float]:
             return {"silu_elements" if kind in ("silu", "sigmoid") else "clamp_elements": prod(in_shape)}
         case AvgPool(in_shape=(channels, _, _)):
             return {f"pool_elements{_unaligned(channels)}": prod(operation.out_shape)}
+        case MaxPool():
+            return {"max_pool_elements": prod(operation.out_shape)}
         case MatchChannels():
             return {"match_elements": prod(operation.out_shape)}
         case _:
@@ -114,11 +120,17 @@ def _conv(operation: Conv, channels: int, pixels: int, kernel: int, groups: int)
         "convolution_elements": elements,
         "padding_elements": in_full * pixels + out_full * out_pixels - elements,
     }
-    if groups > 1:
+    if operation.is_depthwise:
         sums["depthwise3_madds" if kernel <= 3 else "depthwise5_madds"] = madds
         sums["depthwise_padding"] = (out_full / out - 1) * madds
         sums["depthwise_elements"] = elements
         return sums
+    if groups > 1:
+        whole = groups * whole_blocks(channels // groups) * whole_blocks(out // groups)
+        return sums | {
+            "grouped_madds": madds,
+            "grouped_padding": kernel * kernel * whole * out_pixels - madds,
+        }
     padding = kernel * kernel * in_full * out_full * out_pixels - madds
     if kernel == 1:
         return sums | {"pointwise_madds": madds, "pointwise_padding": padding}

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, NamedTuple, assert_never
+from typing import Literal, NamedTuple, Self, assert_never
 
 from mnas.latency.features import BLOCK
 from mnas.latency.operators import Operator
@@ -24,16 +24,29 @@ from mnas.search_space.program import (
     GlobalPool,
     Linear,
     MatchChannels,
+    MaxPool,
     Operation,
 )
 
 Kind = Literal[
-    "pointwise", "dense", "depthwise", "swish", "gate", "pool", "match", "add", "global_pool", "linear"
+    "pointwise",
+    "dense",
+    "grouped",
+    "depthwise",
+    "swish",
+    "gate",
+    "pool",
+    "max_pool",
+    "match",
+    "add",
+    "global_pool",
+    "linear",
 ]
 # ONNX Runtime names an operator that it made from others after the last of them, with these additions.
 _ADDED_TO_NAMES = re.compile(r"(_token_\d+|_nchwc)*(/.*)?$")
 # What it may put between two operators: a change of memory layout belongs to the one that wanted it.
-_CONVOLUTIONS = ("pointwise", "dense", "depthwise")
+_FUSED = ("relu", "relu6")  # with the convolution or addition before
+_CONVOLUTIONS = ("pointwise", "dense", "grouped", "depthwise")
 
 
 class Kernel(NamedTuple):
@@ -47,6 +60,7 @@ class Kernel(NamedTuple):
         size: of the window in pixels.
         stride: of the window.
         added: whether the block's input is added as it writes.
+        groups: of a `grouped` convolution.
     """
 
     kind: Kind
@@ -57,6 +71,7 @@ class Kernel(NamedTuple):
     size: int = 1
     stride: int = 1
     added: bool = False
+    groups: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,10 @@ class Named:
 
     kernel: Kernel
     names: tuple[str, ...]
+
+    def also(self, name: str) -> Self:
+        """The same kernel with one more name."""
+        return replace(self, names=(*self.names, name))
 
 
 @lru_cache(maxsize=65536)
@@ -131,9 +150,8 @@ def _named(block: Block, prefix: str = "") -> list[Named]:
         full = prefix + name
         if isinstance(step, Block):
             found += [_gate(step, full)] if step.combine == "multiply" else _named(step, f"{full}.")
-        elif isinstance(step, Activate) and step.kind in ("relu", "relu6"):
-            if found:  # fused with the convolution before
-                found[-1] = replace(found[-1], names=(*found[-1].names, full))
+        elif isinstance(step, Activate) and step.kind in _FUSED:
+            found[-1:] = [before.also(full) for before in found[-1:]]
         else:
             found += [Named(kernel, (full,)) for kernel in _kernel(step)]
     if block.combine == "add":
@@ -144,9 +162,14 @@ def _named(block: Block, prefix: str = "") -> list[Named]:
             found += _named(block.shortcut, f"{prefix}shortcut.")
             plain = found[-1].kernel.kind != "match"
         if plain and found[last].kernel.kind in _CONVOLUTIONS and len(found[last].names) == 1:
-            found[last] = Named(found[last].kernel._replace(added=True), (*found[last].names, sum_name))
+            found[last] = replace(found[last], kernel=found[last].kernel._replace(added=True)).also(sum_name)
         else:
+            last = len(found)
             found.append(Named(Kernel("add", channels, channels, *block.out_shape[1:]), (sum_name,)))
+        if block.after is not None and block.after.kind in _FUSED:
+            found[last] = found[last].also(f"{prefix}after")
+        elif block.after is not None:
+            found += [Named(kernel, (f"{prefix}after",)) for kernel in _kernel(block.after)]
     return found
 
 
@@ -160,8 +183,11 @@ def _kernel(operation: Operation) -> Iterator[Kernel]:
     """Its kernel; none where it costs nothing, or is folded into the convolution before."""
     match operation:
         case Conv(in_shape=(channels, _, _), out_channels=out, kernel=size, stride=stride, groups=groups):
-            kind: Kind = "depthwise" if groups > 1 else "pointwise" if size == 1 else "dense"
-            yield Kernel(kind, channels, out, *operation.out_shape[1:], size, stride)
+            kind: Kind = "pointwise" if size == 1 else "dense"
+            if groups > 1:
+                kind = "depthwise" if operation.is_depthwise else "grouped"
+            kernel = Kernel(kind, channels, out, *operation.out_shape[1:], size, stride)
+            yield kernel._replace(groups=groups) if kind == "grouped" else kernel
         case Linear(in_shape=(channels, height, width), out_features=out):
             yield Kernel("linear", channels * height * width, out, 1, 1)
         case Activate(in_shape=(channels, height, width)):
@@ -169,6 +195,9 @@ def _kernel(operation: Operation) -> Iterator[Kernel]:
         case AvgPool(kernel=size, stride=stride):
             channels, height, width = operation.out_shape
             yield Kernel("pool", channels, channels, height, width, size, stride)
+        case MaxPool(kernel=size, stride=stride):
+            channels, height, width = operation.out_shape
+            yield Kernel("max_pool", channels, channels, height, width, size, stride)
         case MatchChannels(in_shape=(channels, height, width), out_channels=out):
             yield Kernel("match", channels, out, height, width)
         case GlobalPool(in_shape=(channels, height, width)):

@@ -30,6 +30,7 @@ from mnas.search_space.program import (
     GlobalPool,
     Linear,
     MatchChannels,
+    MaxPool,
     Operation,
     walk,
 )
@@ -239,7 +240,9 @@ class _Writer:
         if block.combine is None:
             return result
         other = self.block(block.shortcut, source, f"{prefix}shortcut.") if block.shortcut else source
-        return self.node("Add" if block.combine == "add" else "Mul", prefix + block.combine, [result, other])
+        kind = "Add" if block.combine == "add" else "Mul"
+        result = self.node(kind, prefix + block.combine, [result, other])
+        return result if block.after is None else self.activate(block.after, result, f"{prefix}after")
 
     def operation(self, operation: Operation, source: str, name: str) -> str:
         match operation:
@@ -249,9 +252,12 @@ class _Writer:
                 return self.norm(operation, source, name)
             case Activate():
                 return self.activate(operation, source, name)
-            case AvgPool(kernel=kernel, stride=stride):
-                window = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [kernel // 2] * 4}
+            case AvgPool(kernel=kernel, stride=stride, pads=pads):
+                window = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": list(pads)}
                 return self.node("AveragePool", name, [source], count_include_pad=0, **window)
+            case MaxPool(kernel=kernel, stride=stride):
+                window = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [kernel // 2] * 4}
+                return self.node("MaxPool", name, [source], **window)
             case MatchChannels():
                 return self.match_channels(operation, source, name)
             case GlobalPool():

@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 # scale stands for is dropped, where nothing else reads its input.
 _LAYERS = frozenset({"Conv", "Gemm"})
 _ARITHMETIC = frozenset({"Add", "Mul", "Sigmoid", "GlobalAveragePool"})
-_PASSING = frozenset({"AveragePool", "Flatten", "Pad", "Slice"})
+_PASSING = frozenset({"AveragePool", "Flatten", "MaxPool", "Pad", "Slice"})
 _RANGE = frozenset({"Relu", "Clip"})
 _FLOAT = frozenset({"Identity"})
 # With random weights signals have a standard deviation of at most about 1: this is six of them (chosen here).

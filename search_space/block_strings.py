@@ -25,8 +25,10 @@ def encode_stage(stage: StageSpec) -> str:
     code = _CODES.get(stage.op)
     if code is None:
         raise InputError(f"the op {stage.op} has no block string; use the JSON of the network.")
-    if stage.skip == "pool":
-        raise InputError("a pooling skip has no block string; use the JSON of the network.")
+    if stage.skip not in ("identity", "none"):
+        raise InputError(f"a skip {stage.skip!r} has no block string; use the JSON of the network.")
+    if stage.drop_path_share is not None:
+        raise InputError("a stage's own drop path has no block string; use the JSON of the network.")
     if code == "cn" and stage.se_ratio:
         raise InputError(
             "a conv with squeeze-and-excitation has no block string; use the JSON of the network."

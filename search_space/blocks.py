@@ -19,10 +19,11 @@ from mnas.search_space.program import (
     GlobalPool,
     Linear,
     MatchChannels,
+    MaxPool,
     Operation,
     Shape,
 )
-from mnas.search_space.spec import NetworkSpec, StageSpec, Style
+from mnas.search_space.spec import Head, NetworkSpec, StageSpec, Stem, Style
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,15 @@ class Layer:
         """
         ratio = self.stage.se_ratio
         return max(1, int(self.in_shape[0] * ratio)) if ratio else 0
+
+    @property
+    def se_out_channels(self) -> int:
+        """Likewise, from the block's output.
+
+        Reference: resnet_model.py of ResNet-RS: int(4 x filters x ratio); 4 x filters are the channels out.
+        """
+        ratio = self.stage.se_ratio
+        return max(1, int(self.stage.out_channels * ratio)) if ratio else 0
 
 
 class _Chain:
@@ -70,6 +80,12 @@ class _Chain:
     def activate(self, name: str) -> Self:
         return self.add(name, Activate(self.shape, self.style.activation))
 
+    def conv_norm(
+        self, number: int, out_channels: int, kernel: int = 1, stride: int = 1, *, groups: int = 1
+    ) -> Self:
+        """`conv1` and `bn1`, for example: a convolution and its norm, numbered as in ResNets."""
+        return self.conv(f"conv{number}", out_channels, kernel, stride, groups=groups).norm(f"bn{number}")
+
     def squeeze_excite(self, reduced: int) -> Self:
         """Reference: SENet (arXiv 1709.01507); 1x1 convolutions with bias, sigmoid gate."""
         if not reduced:
@@ -88,18 +104,36 @@ class _Chain:
     def finish(self, label: str) -> Block:
         return Block(label, self.in_shape, tuple(self.steps))
 
-    def finish_with_skip(self, label: str, layer: Layer) -> Block:
-        """Adds the stage's skip, with drop path on the branch that is not the skip."""
-        combine: Literal["add"] | None = None
-        shortcut: Block | None = None
-        if layer.stage.skip == "identity" and layer.stride == 1 and self.in_shape == self.shape:
-            combine = "add"
-        elif layer.stage.skip == "pool":
-            combine = "add"
-            shortcut = _pool_shortcut(self.in_shape, layer.stride, self.shape[0])
-        if combine and layer.drop_path:
+    def finish_with_skip(self, label: str, layer: Layer, *, activate_after: bool = False) -> Block:
+        """Adds the stage's skip, with drop path on the branch that is not the skip.
+
+        Args:
+            label: of the block.
+            layer: whose skip it is.
+            activate_after: puts an activation after the sum, or at the end where nothing is added.
+        """
+        combine, shortcut = self._skip(layer)
+        after = Activate(self.shape, self.style.activation) if activate_after else None
+        if combine is None:
+            if after is not None:
+                self.add("act", after)
+            return self.finish(label)
+        if layer.drop_path:
             self.add("drop_path", DropPath(self.shape, layer.drop_path))
-        return Block(label, self.in_shape, tuple(self.steps), combine, shortcut)
+        return Block(label, self.in_shape, tuple(self.steps), combine, shortcut, after)
+
+    def _skip(self, layer: Layer) -> tuple[Literal["add"] | None, Block | None]:
+        """How the stage's skip is combined in this layer, and what it passes through."""
+        match layer.stage.skip:
+            case "none":
+                return None, None
+            case "pool":
+                return "add", _pool_shortcut(self.in_shape, layer.stride, self.shape[0])
+            case skip if layer.stride > 1 or self.in_shape != self.shape:
+                shortcut = None if skip == "identity" else _conv_shortcut(layer, self.shape[0])
+                return (None if shortcut is None else "add"), shortcut
+            case _:
+                return "add", None
 
 
 def _pool_shortcut(in_shape: Shape, stride: int, out_channels: int) -> Block:
@@ -109,6 +143,19 @@ def _pool_shortcut(in_shape: Shape, stride: int, out_channels: int) -> Block:
     if in_shape[0] != out_channels:
         steps.append(("channels", MatchChannels(pool.out_shape, out_channels)))
     return Block("PoolShortcut", in_shape, tuple(steps))
+
+
+def _conv_shortcut(layer: Layer, out_channels: int) -> Block:
+    """1x1 convolution and norm; the stride is the convolution's (`conv`), or an average pool's before it (`avg`).
+
+    Reference: ResNet (arXiv 1512.03385), sec. 3.3, option B; ResNet-D (arXiv 1812.01187), sec. 4.1.
+    """
+    chain, stride = _Chain(layer.in_shape, layer.style), layer.stride
+    if layer.stage.skip == "avg" and stride > 1:
+        chain.add("pool", AvgPool(chain.shape, stride, stride))
+        stride = 1
+    label = "AvgShortcut" if layer.stage.skip == "avg" else "ConvShortcut"
+    return chain.conv("conv", out_channels, 1, stride).norm("bn").finish(label)
 
 
 def conv(layer: Layer) -> Block:
@@ -152,11 +199,56 @@ def projection(layer: Layer) -> Block:
     return chain.squeeze_excite(layer.se_channels).finish_with_skip("Projection", layer)
 
 
+def basic(layer: Layer) -> Block:
+    """Two k x k convolutions, squeeze-and-excitation, activation after the sum.
+
+    Reference: ResNet (arXiv 1512.03385), Fig. 5, left.
+    """
+    stage = layer.stage
+    chain = _Chain(layer.in_shape, layer.style)
+    chain.conv_norm(1, stage.out_channels, stage.kernel, layer.stride).activate("act1")
+    chain.conv_norm(2, stage.out_channels, stage.kernel)
+    return chain.squeeze_excite(layer.se_out_channels).finish_with_skip(
+        "BasicBlock", layer, activate_after=True
+    )
+
+
+def bottleneck(layer: Layer) -> Block:
+    """1x1 to fewer channels, k x k with the stride, 1x1, squeeze-and-excitation, activation after the sum.
+
+    Reference: ResNet (arXiv 1512.03385), Fig. 5, right; the stride as in ResNet-D (arXiv 1812.01187), sec. 4.1;
+    squeeze-and-excitation as in ResNet-RS (arXiv 2103.07579), of the block's output.
+    """
+    stage, inner = layer.stage, layer.stage.out_channels // layer.stage.expansion
+    chain = _Chain(layer.in_shape, layer.style)
+    chain.conv_norm(1, inner).activate("act1")
+    chain.conv_norm(2, inner, stage.kernel, layer.stride, groups=stage.groups).activate("act2")
+    chain.conv_norm(3, stage.out_channels).squeeze_excite(layer.se_out_channels)
+    return chain.finish_with_skip("Bottleneck", layer, activate_after=True)
+
+
+def xblock(layer: Layer) -> Block:
+    """RegNet's block: a bottleneck with groups, and squeeze-and-excitation (of a Y block) before its last convolution.
+
+    Reference: RegNet (arXiv 2003.13678), sec. 3.2 and Fig. 4; squeeze-and-excitation as in pycls (models/blocks.py):
+    channels inside from the block's input.
+    """
+    stage, inner = layer.stage, layer.stage.out_channels // layer.stage.expansion
+    chain = _Chain(layer.in_shape, layer.style)
+    chain.conv_norm(1, inner).activate("act1")
+    chain.conv_norm(2, inner, stage.kernel, layer.stride, groups=stage.groups).activate("act2")
+    chain.squeeze_excite(layer.se_channels).conv_norm(3, stage.out_channels)
+    return chain.finish_with_skip("XBlock", layer, activate_after=True)
+
+
 BLOCKS: dict[str, Callable[[Layer], Block]] = {
     "conv": conv,
     "sepconv": sepconv,
     "mbconv": mbconv,
     "projection": projection,
+    "basic": basic,
+    "bottleneck": bottleneck,
+    "xblock": xblock,
 }
 
 
@@ -164,7 +256,8 @@ BLOCKS: dict[str, Callable[[Layer], Block]] = {
 class Segment:
     """A part of a network that can be costed by itself: the stem, one stage, or the head.
 
-    `channels` are the stem's or head's (0 for a stage), `num_classes` the head's, `stride` the stem's.
+    `channels` are the stem's or head's (0 for a stage and a head without a convolution), `num_classes` the head's,
+    `stride` the stem's first convolution's, `kind` that of the stem or head.
     """
 
     in_shape: Shape
@@ -173,17 +266,25 @@ class Segment:
     channels: int = 0
     num_classes: int = 0
     stride: int = 0
+    kind: Stem | Head = "conv"
 
 
 def segments(spec: NetworkSpec) -> list[Segment]:
     """Stem, stages and head of `spec` with the shape each is given, in order."""
     style, size = spec.style, spec.resolution
     stem = Segment(
-        (spec.in_channels, size, size), style, channels=spec.stem_channels, stride=spec.stem_stride
+        (spec.in_channels, size, size),
+        style,
+        channels=spec.stem_channels,
+        stride=spec.stem_stride,
+        kind=spec.stem,
     )
     size = -(-size // spec.stem_stride)
+    if spec.stem != "conv":  # the others halve the image a second time
+        size = -(-size // 2)
     stages, shape = stage_segments((spec.stem_channels, size, size), style, spec.stages)
-    return [stem, *stages, Segment(shape, style, None, spec.head_channels, spec.num_classes)]
+    head = Segment(shape, style, None, spec.head_channels, spec.num_classes, kind=spec.head)
+    return [stem, *stages, head]
 
 
 def stage_segments(in_shape: Shape, style: Style, stages: Sequence[StageSpec]) -> tuple[list[Segment], Shape]:
@@ -201,9 +302,7 @@ def segment_program(segment: Segment) -> Block:
     """The segment's program without drop path and dropout, which cost nothing; cached."""
     if segment.stage is not None:
         return _stage(segment.stage, segment.in_shape, segment.style, ())
-    if segment.num_classes:
-        return _head(segment.in_shape, segment.channels, segment.num_classes, 0.0, segment.style)
-    return _stem(segment.in_shape, segment.channels, segment.stride, segment.style)
+    return _head(segment, 0.0) if segment.num_classes else _STEMS[segment.kind](segment)
 
 
 def network_program(spec: NetworkSpec) -> Block:
@@ -218,16 +317,43 @@ def network_program(spec: NetworkSpec) -> Block:
     done = 0
     for number, (stage, part) in enumerate(zip(spec.stages, parts[1:-1], strict=True)):
         rates = tuple(spec.drop_path * (done + index) / total for index in range(stage.repeats))
+        if stage.drop_path_share is not None:
+            rates = (spec.drop_path * stage.drop_path_share,) * stage.repeats
         stages.append((str(number), _stage(stage, part.in_shape, spec.style, rates)))
         done += stage.repeats
-    head = _head(parts[-1].in_shape, spec.head_channels, spec.num_classes, spec.dropout, spec.style)
+    head = _head(parts[-1], spec.dropout)
     blocks = Block("Stages", stem.out_shape, tuple(stages))
     return Block("ConvNet", stem.in_shape, (*stem.steps, ("blocks", blocks), *head.steps))
 
 
-def _stem(in_shape: Shape, channels: int, stride: int, style: Style) -> Block:
-    chain = _Chain(in_shape, style).conv("conv_stem", channels, 3, stride)
+def _conv_stem(segment: Segment) -> Block:
+    chain = _Chain(segment.in_shape, segment.style).conv("conv_stem", segment.channels, 3, segment.stride)
     return chain.norm("bn1").activate("act1").finish("Stem")
+
+
+def _max_pool_stem(segment: Segment) -> Block:
+    """Reference: ResNet (arXiv 1512.03385), Table 1: conv1 and the max pool of conv2_x."""
+    chain = _Chain(segment.in_shape, segment.style).conv("conv_stem", segment.channels, 7, segment.stride)
+    chain.norm("bn1").activate("act1")
+    return chain.add("max_pool", MaxPool(chain.shape, 3, 2)).finish("Stem")
+
+
+def _deep_stem(segment: Segment) -> Block:
+    """Reference: ResNet-RS (arXiv 2103.07579), sec. 5, and its code: the max pool of ResNet-D is a convolution."""
+    half, channels = segment.channels // 2, segment.channels
+    chain = _Chain(segment.in_shape, segment.style)
+    layers = ((half, segment.stride), (half, 1), (channels, 1), (channels, 2))
+    for number, (out_channels, stride) in enumerate(layers, 1):
+        chain.conv_norm(number, out_channels, 3, stride).activate(f"act{number}")
+    stem = chain.finish("DeepStem")
+    return Block("Stem", segment.in_shape, (("stem", stem),))
+
+
+_STEMS: dict[str, Callable[[Segment], Block]] = {
+    "conv": _conv_stem,
+    "max_pool": _max_pool_stem,
+    "deep": _deep_stem,
+}
 
 
 def _stage(stage: StageSpec, in_shape: Shape, style: Style, drop_paths: tuple[float, ...]) -> Block:
@@ -242,9 +368,11 @@ def _stage(stage: StageSpec, in_shape: Shape, style: Style, drop_paths: tuple[fl
     return Block("Stage", in_shape, tuple(steps))
 
 
-def _head(in_shape: Shape, channels: int, num_classes: int, dropout: float, style: Style) -> Block:
-    chain = _Chain(in_shape, style).conv("conv_head", channels).norm("bn2").activate("act2")
+def _head(segment: Segment, dropout: float) -> Block:
+    chain = _Chain(segment.in_shape, segment.style)
+    if segment.kind == "conv":
+        chain.conv("conv_head", segment.channels).norm("bn2").activate("act2")
     chain.add("global_pool", GlobalPool(chain.shape))
     if dropout:
         chain.add("dropout", Dropout(chain.shape, dropout))
-    return chain.add("classifier", Linear(chain.shape, num_classes)).finish("Head")
+    return chain.add("classifier", Linear(chain.shape, segment.num_classes)).finish("Head")

@@ -18,7 +18,11 @@ Pads = tuple[int, int, int, int]  # top, left, bottom, right
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """A square 2-d convolution; `groups == in channels == out channels` is a depthwise one."""
+    """A square 2-d convolution; `groups == in channels == out channels` is a depthwise one.
+
+    Raises:
+        InputError: groups that do not divide the channels in and out.
+    """
 
     in_shape: Shape
     out_channels: int
@@ -27,6 +31,18 @@ class Conv:
     groups: int = 1
     bias: bool = False
     padding: Padding = "symmetric"
+
+    def __post_init__(self) -> None:
+        if self.in_shape[0] % self.groups or self.out_channels % self.groups:
+            raise InputError(
+                f"a convolution's groups must divide its channels; got {self.in_shape[0]} channels in, "
+                f"{self.out_channels} out and {self.groups} groups."
+            )
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each channel is a group of its own."""
+        return self.groups > 1 and self.groups == self.in_shape[0]
 
     @property
     def out_shape(self) -> Shape:
@@ -76,7 +92,41 @@ class Activate:
 
 @dataclass(frozen=True, slots=True)
 class AvgPool:
-    """Average pooling with zero padding of kernel // 2 that is not counted in the average."""
+    """Average pooling; padding is not counted in the average.
+
+    Raises:
+        InputError: an even kernel that is not the stride.
+    """
+
+    in_shape: Shape
+    kernel: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        if self.kernel % 2 == 0 and self.kernel != self.stride:
+            raise InputError(
+                f"a pool with an even kernel needs the same stride; got kernel {self.kernel}, stride {self.stride}."
+            )
+
+    @property
+    def out_shape(self) -> Shape:
+        """Height and width are the input's over the stride, rounded up."""
+        channels, height, width = self.in_shape
+        return channels, -(-height // self.stride), -(-width // self.stride)
+
+    @property
+    def pads(self) -> Pads:
+        """In pixels: kernel // 2 on each side of an odd kernel; what an even one's last window lacks."""
+        if self.kernel % 2:
+            half = self.kernel // 2
+            return half, half, half, half
+        _, height, width = self.in_shape
+        return 0, 0, -height % self.stride, -width % self.stride
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool:
+    """Max pooling with an odd kernel; padding of kernel // 2 on each side is never the greatest."""
 
     in_shape: Shape
     kernel: int
@@ -153,7 +203,9 @@ class Linear:
         return self.out_features, 1, 1
 
 
-Operation = Conv | BatchNorm | Activate | AvgPool | MatchChannels | GlobalPool | DropPath | Dropout | Linear
+Operation = (
+    Conv | BatchNorm | Activate | AvgPool | MaxPool | MatchChannels | GlobalPool | DropPath | Dropout | Linear
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +218,10 @@ class Block:
         steps: name and operation or block, in order.
         combine: `add` the input to the result, `multiply` the input by it, or None for the result alone.
         shortcut: what the input passes through before it is added; None is the input itself.
+        after: the activation of the sum; None is none.
 
     Raises:
-        InputError: a shortcut that is to be multiplied.
+        InputError: a shortcut that is to be multiplied, or an activation after anything but a sum.
     """
 
     label: str
@@ -176,10 +229,13 @@ class Block:
     steps: tuple[tuple[str, "Operation | Block"], ...]
     combine: Literal["add", "multiply"] | None = None
     shortcut: "Block | None" = None
+    after: Activate | None = None
 
     def __post_init__(self) -> None:
         if self.combine == "multiply" and self.shortcut is not None:
             raise InputError(f"block {self.label}: a shortcut can be added, not multiplied.")
+        if self.after is not None and self.combine != "add":
+            raise InputError(f"block {self.label}: an activation after the sum needs combine='add'.")
 
     @property
     def out_shape(self) -> Shape:
@@ -189,7 +245,9 @@ class Block:
 
 def walk(block: Block, prefix: str = "") -> Iterator[tuple[str, Operation]]:
     """Every operation with its dotted name, in order of execution (a shortcut after its block's steps)."""
-    children = [*block.steps, *([("shortcut", block.shortcut)] if block.shortcut else [])]
+    children: list[tuple[str, Operation | Block]] = list(block.steps)
+    children += [("shortcut", block.shortcut)] if block.shortcut else []
+    children += [("after", block.after)] if block.after else []
     for name, child in children:
         if isinstance(child, Block):
             yield from walk(child, f"{prefix}{name}.")

@@ -5,7 +5,7 @@ from math import ceil, isfinite
 
 from mnas.errors import InputError
 from mnas.search_space.rounding import round_filters
-from mnas.search_space.spec import NetworkSpec, StageSpec
+from mnas.search_space.spec import GROUPED, NetworkSpec, StageSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ def scale(spec: NetworkSpec, *, depth: float, width: float, resolution: int) -> 
     Args:
         spec: the baseline.
         depth: repeats become ceil(repeats x depth); a projection only matches shapes, and is not repeated.
-        width: stem, stages and head become round_filters(channels x width).
+        width: stem, stages and head become round_filters(channels x width); in stages with a bottleneck that is said
+            of the channels inside, whose groups keep their width.
         resolution: of the result, in pixels; not a factor.
 
     Raises:
@@ -52,20 +53,27 @@ def scale(spec: NetworkSpec, *, depth: float, width: float, resolution: int) -> 
             return stage.repeats
         return ceil(round(stage.repeats * depth, 9))  # 5 x 1.2 is 6.000000000000001 in floating point
 
-    stages = tuple(
-        replace(
-            stage,
-            repeats=repeats(stage),
-            out_channels=round_filters(stage.out_channels * width),
-        )
-        for stage in spec.stages
-    )
+    stages = tuple(replace(_widened(stage, width), repeats=repeats(stage)) for stage in spec.stages)
     return replace(
         spec,
         stem_channels=round_filters(spec.stem_channels * width),
         stages=stages,
-        head_channels=round_filters(spec.head_channels * width),
+        head_channels=round_filters(spec.head_channels * width) if spec.head_channels else 0,
         resolution=resolution,
+    )
+
+
+def _widened(stage: StageSpec, width: float) -> StageSpec:
+    """Reference: pycls (models/anynet.py, adjust_block_compatibility): widths become multiples of a group's."""
+    if stage.op not in GROUPED:
+        return replace(stage, out_channels=round_filters(stage.out_channels * width))
+    inside = stage.out_channels // stage.expansion
+    each = inside // stage.groups if stage.groups > 1 else 1
+    groups = max(1, round(round_filters(inside * width) / each))
+    return replace(
+        stage,
+        out_channels=groups * each * stage.expansion,
+        groups=groups if stage.groups > 1 else 1,
     )
 
 

@@ -6,14 +6,21 @@ from typing import Any, Literal, Self
 
 from mnas.errors import InputError
 
-Skip = Literal["identity", "none", "pool"]
+Skip = Literal["identity", "none", "pool", "conv", "avg"]
 Activation = Literal["relu", "relu6", "silu"]
 Padding = Literal["symmetric", "same"]
+Stem = Literal["conv", "max_pool", "deep"]
+Head = Literal["conv", "pool"]
 
-SKIPS: tuple[Skip, ...] = ("identity", "none", "pool")
+SKIPS: tuple[Skip, ...] = ("identity", "none", "pool", "conv", "avg")
 ACTIVATIONS: tuple[Activation, ...] = ("relu", "relu6", "silu")
 PADDINGS: tuple[Padding, ...] = ("symmetric", "same")
-OPS: tuple[str, ...] = ("conv", "sepconv", "mbconv", "projection")
+STEMS: tuple[Stem, ...] = ("conv", "max_pool", "deep")
+HEADS: tuple[Head, ...] = ("conv", "pool")
+OPS: tuple[str, ...] = ("conv", "sepconv", "mbconv", "projection", "basic", "bottleneck", "xblock")
+# Those with channels inside that `expansion` decides, and those whose k x k convolution may have groups.
+EXPANDING = ("mbconv", "bottleneck", "xblock")
+GROUPED = ("bottleneck", "xblock")
 FORMAT = "mnas.network/1"
 
 
@@ -48,15 +55,22 @@ class StageSpec:
     """`repeats` copies of one layer; only the first has the stride.
 
     Args:
-        op: `conv` (k x k convolution), `sepconv` (depthwise separable), `mbconv` (inverted bottleneck) or
-            `projection` (k x k convolution and norm, no activation).
+        op: `conv` (k x k convolution), `sepconv` (depthwise separable), `mbconv` (inverted bottleneck),
+            `projection` (k x k convolution and norm, no activation), `basic` and `bottleneck` (ResNet's) or
+            `xblock` (RegNet's).
         kernel: odd, in pixels.
         stride: of the first layer, 1 or 2.
         out_channels: of each layer.
         repeats: number of layers, at least 1.
-        expansion: of `mbconv`, the channels inside over the channels in; 1 for the other ops.
-        se_ratio: squeeze-and-excitation channels over the channels *in*; 0 is none.
-        skip: `identity` (where shapes match), `none`, or `pool` (3x3 average pool, channels cut or padded).
+        expansion: of `mbconv`, the channels inside over the channels in; of `bottleneck` and `xblock`, the
+            channels out over the channels inside; 1 for the other ops.
+        se_ratio: squeeze-and-excitation channels over the channels *in*, for `basic` and `bottleneck` over the
+            channels *out*; 0 is none.
+        skip: `identity` (where shapes match), `none`, `pool` (3x3 average pool, channels cut or padded), or what
+            stands in for the identity where shapes differ: `conv` (1x1 convolution with the block's stride and norm)
+            or `avg` (2x2 average pool where the block has a stride, 1x1 convolution, norm).
+        groups: of the k x k convolution in `bottleneck` and `xblock`; 1 for the other ops.
+        drop_path_share: of the network's drop_path, what each block of the stage has; None is the network's rule.
 
     Raises:
         InputError: a value outside its domain.
@@ -70,6 +84,8 @@ class StageSpec:
     expansion: int = 1
     se_ratio: float = 0.0
     skip: Skip = "identity"
+    groups: int = 1
+    drop_path_share: float | None = None
 
     def __post_init__(self) -> None:
         _one_of("op", self.op, OPS)
@@ -81,10 +97,28 @@ class StageSpec:
         _positive_int("expansion", self.expansion)
         if self.kernel % 2 == 0:
             raise InputError(f"kernel must be odd, got {self.kernel}.")
-        if self.op != "mbconv" and self.expansion != 1:
-            raise InputError(f"expansion belongs to mbconv; {self.op} takes 1, got {self.expansion}.")
+        _positive_int("groups", self.groups)
+        if self.op not in EXPANDING and self.expansion != 1:
+            raise InputError(
+                f"expansion belongs to {', '.join(EXPANDING)}; {self.op} takes 1, got {self.expansion}."
+            )
         if not 0 <= self.se_ratio <= 1:
             raise InputError(f"se_ratio must lie in [0, 1], got {self.se_ratio!r}.")
+        if self.drop_path_share is not None and not 0 <= self.drop_path_share <= 1:
+            raise InputError(f"drop_path_share must lie in [0, 1], got {self.drop_path_share!r}.")
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        if self.op not in GROUPED:
+            if self.groups != 1:
+                raise InputError(
+                    f"groups belong to {' and '.join(GROUPED)}; {self.op} takes 1, got {self.groups}."
+                )
+        elif self.out_channels % (self.expansion * self.groups):
+            raise InputError(
+                f"{self.op} with expansion {self.expansion} and {self.groups} groups needs out_channels that are a "
+                f"multiple of {self.expansion * self.groups}, got {self.out_channels}."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +126,20 @@ class NetworkSpec:
     """Stem, stages, head: everything that torch, ONNX and the cost model need to know.
 
     Args:
-        stem_channels: of the 3x3 convolution that opens the network.
+        stem_channels: that the stem ends with.
         stages: at least one.
-        head_channels: of the 1x1 convolution before pooling.
+        head_channels: of the 1x1 convolution before pooling; 0 with `head` `pool`.
         resolution: height and width of the input, in pixels.
         num_classes: outputs of the classifier.
         in_channels: of the input image.
         dropout: before the classifier, in [0, 1).
-        drop_path: stochastic depth; block i of n is dropped with probability drop_path x i / n.
+        drop_path: stochastic depth; block i of n is dropped with probability drop_path x i / n, but for stages
+            that have a share of their own.
         style: activation, norm and padding.
-        stem_stride: of the stem's convolution, 1 or 2.
+        stem_stride: of the stem's first convolution, 1 or 2.
+        stem: `conv` (3x3 convolution), `max_pool` (ResNet's 7x7 convolution and 3x3 max pool of stride 2) or `deep`
+            (ResNet-RS's: three 3x3 convolutions, the first two of half the channels, and one of stride 2).
+        head: `conv` (1x1 convolution, pool, classifier) or `pool` (pool, classifier).
 
     Raises:
         InputError: a value outside its domain.
@@ -117,11 +155,23 @@ class NetworkSpec:
     drop_path: float = 0.2
     style: Style = field(default_factory=Style)
     stem_stride: int = 2
+    stem: Stem = "conv"
+    head: Head = "conv"
 
     def __post_init__(self) -> None:
-        for name in ("stem_channels", "head_channels", "resolution", "num_classes", "in_channels"):
+        for name in ("stem_channels", "resolution", "num_classes", "in_channels"):
             _positive_int(name, getattr(self, name))
         _one_of("stem_stride", self.stem_stride, (1, 2))
+        _one_of("stem", self.stem, STEMS)
+        _one_of("head", self.head, HEADS)
+        if self.head != "pool":
+            _positive_int("head_channels", self.head_channels)
+        elif self.head_channels != 0:
+            raise InputError(
+                f"head 'pool' has no convolution; head_channels must be 0, got {self.head_channels!r}."
+            )
+        if self.stem == "deep" and self.stem_channels % 2:
+            raise InputError(f"stem 'deep' needs an even stem_channels, got {self.stem_channels}.")
         if not self.stages:
             raise InputError("a network needs at least one stage, got none.")
         if not (0 <= self.dropout < 1 and 0 <= self.drop_path < 1):
@@ -164,9 +214,18 @@ _JSON_TYPES: dict[Any, tuple[type, ...]] = {
     Skip: (str,),
     Activation: (str,),
     Padding: (str,),
+    Stem: (str,),
+    Head: (str,),
+    float | None: (int, float, type(None)),
     Style: (Style,),
     tuple[StageSpec, ...]: (tuple,),
 }
+
+
+def has_type(cls: type, name: str, value: object) -> bool:
+    """Whether a value read from a file may stand in that field of `StageSpec`, `Style` or `NetworkSpec`."""
+    (wanted,) = (_JSON_TYPES[item.type] for item in fields(cls) if item.name == name)
+    return isinstance(value, wanted) and not isinstance(value, bool)
 
 
 def _checked(cls: type, data: Any, where: str) -> dict[str, Any]:
@@ -179,7 +238,7 @@ def _checked(cls: type, data: Any, where: str) -> dict[str, Any]:
         if name not in data:
             if item.default is MISSING and item.default_factory is MISSING:
                 problems.append(f"missing field {name!r}")
-        elif isinstance(data[name], bool) or not isinstance(data[name], _JSON_TYPES[item.type]):
+        elif not has_type(cls, name, data[name]):
             problems.append(f"field {name!r} has the wrong type {type(data[name]).__name__}")
     if problems:
         raise InputError(f"{where}: {'; '.join(problems)}.")

@@ -36,6 +36,8 @@ from mnas.search.reporting import Quiet
 from mnas.search_space import NetworkSpec, StageSpec, Style, mbconv_space
 from mnas.search_space.blocks import network_program
 from mnas.search_space.program import Activate, AvgPool, BatchNorm, Block, Conv, MatchChannels
+from mnas.search_space.regnet import RegNetNumbers, regnet_network
+from mnas.search_space.resnet import resnet_network, resnet_rs_network
 from mnas.trainer import preset
 from mnas.trainer.plan import Plan
 from mnas.training_run import start_training
@@ -64,6 +66,9 @@ SPECS = {
     "everything": EVERYTHING,
     "mnasnet_small": replace(published("mnasnet_small"), resolution=64),
     "mbconv": _SPACE.decode(_SPACE.sample(random.Random(1))),
+    "resnet": resnet_network((1, 2, 1, 1), "basic", resolution=64, num_classes=5),
+    "resnet_rs": resnet_rs_network((1, 2, 1, 1), width=0.25, resolution=45, num_classes=5),
+    "regnet": regnet_network(RegNetNumbers(13, 24, 36.44, 2.49, 8, 0.25), resolution=64, num_classes=5),
 }
 
 

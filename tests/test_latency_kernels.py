@@ -27,6 +27,8 @@ from mnas.latency.kernels import Kernel, Named, kernel_times, named_kernels, seg
 from mnas.latency.predictors import predictor_from_dict
 from mnas.latency.stacking import Estimates, Stack
 from mnas.search_space import NetworkSpec, StageSpec, mbconv_space, mnasnet_space, segments
+from mnas.search_space.regnet import RegNetNumbers, regnet_network, regnet_space
+from mnas.search_space.resnet import resnet_network, resnet_rs_network, resnet_rs_space
 from mnas.zoo import published
 
 B0 = published("efficientnet_b0")
@@ -80,7 +82,28 @@ def test_a_pooling_skip_that_changes_channels_is_added_by_itself() -> None:
     assert not any(kernel.added for kernel in kernels)
 
 
-@pytest.mark.parametrize("make", [mbconv_space, mnasnet_space])
+def test_kernels_of_resnets_by_hand() -> None:
+    """ResNet-18: four stages of two blocks of two 3x3 convolutions; the last three begin with a 1x1 shortcut."""
+    kernels = network_kernels(resnet_network((2, 2, 2, 2), "basic"))
+    kinds = Counter(kernel.kind for kernel in kernels.elements())
+    assert kinds == {"dense": 1 + 16, "pointwise": 3, "max_pool": 1, "global_pool": 1, "linear": 1}
+    assert kernels[Kernel("max_pool", 64, 64, 56, 56, 3, 2)] == 1
+    # Each block adds as its second convolution writes; the activation after the sum is part of that.
+    assert sum(kernel.added for kernel in kernels.elements()) == 8
+    names = [item.names for item in named_kernels(resnet_network((2, 2, 2, 2), "basic"))]
+    assert ("blocks.0.0.conv2", "blocks.0.0.add", "blocks.0.0.after") in names
+
+
+def test_groups_are_kernels_of_their_own_and_known_by_their_number() -> None:
+    """RegNetX-400MF: stages of 1, 2, 7, 12 blocks with 32, 64, 160, 384 channels in groups of 16."""
+    kernels = network_kernels(regnet_network(RegNetNumbers(22, 24, 24.48, 2.54, 16)))
+    grouped = [kernel for kernel in kernels.elements() if kernel.kind == "grouped"]
+    assert len(grouped) == 22
+    assert kernels[Kernel("grouped", 384, 384, 7, 7, 3, groups=24)] == 11
+    assert kernels[Kernel("grouped", 384, 384, 7, 7, 3, 2, groups=24)] == 1
+
+
+@pytest.mark.parametrize("make", [mbconv_space, mnasnet_space, resnet_rs_space, regnet_space])
 def test_named_and_counted_kernels_agree(make) -> None:
     space, rng = make(resolution=64), random.Random(0)
     for _ in range(20):
@@ -122,6 +145,9 @@ def test_a_real_profile_belongs_to_the_kernels() -> None:
     networks = {
         "b0": replace(B0, resolution=64),
         "mnasnet": space.decode(space.from_values({**values, "block2.skip": "pool", "block3.skip": "pool"})),
+        "resnet": resnet_network((2, 2, 2, 2), "basic", resolution=64),
+        "resnet_rs": resnet_rs_network((2, 2, 2, 2), width=0.5, resolution=64),
+        "regnet": regnet_network(RegNetNumbers(16, 48, 27.89, 2.09, 8, 0.25), resolution=64),
     }
     found = measure(
         networks,

@@ -23,16 +23,29 @@ from mnas.model import build_block, build_module
 from mnas.search_space import (
     BLOCKS,
     Layer,
+    NetworkSpec,
     StageSpec,
     Style,
     macro_space,
     mbconv_space,
     mnasnet_space,
     network_cost,
+    segment_program,
+    segments,
 )
 from mnas.search_space.blocks import network_program
 from mnas.search_space.cost import operation_cost
-from mnas.search_space.program import BatchNorm, Block, Conv, MatchChannels, walk
+from mnas.search_space.program import (
+    Activate,
+    AvgPool,
+    BatchNorm,
+    Block,
+    Conv,
+    MatchChannels,
+    MaxPool,
+    walk,
+)
+from mnas.search_space.spec import HEADS, SKIPS, STEMS
 from mnas.zoo import ZOO, published
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -92,12 +105,12 @@ def agree(ours, theirs):
 
 
 def block_of(op, kernel, stride, se_ratio, skip, *, out=CHANNELS, size=(8, 7), style=None, drop_path=0.0):
-    expansion = 3 if op == "mbconv" else 1
-    stage = StageSpec(op, kernel, stride, out, 1, expansion, se_ratio, skip)
+    expansion, groups = {"mbconv": (3, 1), "bottleneck": (2, 1), "xblock": (1, 2)}.get(op, (1, 1))
+    stage = StageSpec(op, kernel, stride, out, 1, expansion, se_ratio, skip, groups)
     return BLOCKS[op](Layer(stage, (CHANNELS, *size), stride, style or Style(), drop_path))
 
 
-CASES = list(product(BLOCKS, (3, 5), (1, 2), (0.0, 0.25), ("identity", "none", "pool")))
+CASES = list(product(BLOCKS, (3, 5), (1, 2), (0.0, 0.25), SKIPS))
 
 
 @pytest.mark.parametrize(("op", "kernel", "stride", "se_ratio", "skip"), CASES)
@@ -169,6 +182,65 @@ def test_the_pooling_skip_by_hand():
         np.testing.assert_allclose(run(build_block_graph(shortcut), images.numpy()), expected)
 
 
+def test_max_pool_and_the_pool_of_a_resnet_d_shortcut_by_hand():
+    """1..9 with stride 2: the greatest of 3x3 around each pixel; the means of 1 2 4 5, of 3 6, of 7 8 and of 9."""
+    numbers = torch.arange(1.0, 10).reshape(1, 1, 3, 3)
+    for pool, expected in (
+        (MaxPool((1, 3, 3), 3, 2), [[[[5, 6], [8, 9]]]]),
+        (AvgPool((1, 3, 3), 2, 2), [[[[3, 4.5], [7.5, 9]]]]),
+    ):
+        block = Block("Pool", (1, 3, 3), (("pool", pool),))
+        # Padding must not count for the greatest either: with every number negative, zeros would show.
+        for images in (numbers, numbers - 10):
+            wanted = np.array(expected, np.float32) + (images - numbers).mean().item()
+            np.testing.assert_allclose(build_block(block)(images).numpy(), wanted)
+            np.testing.assert_allclose(run(build_block_graph(block), images.numpy()), wanted)
+
+
+def test_an_activation_after_the_sum_by_hand():
+    """-2 and 3 through a branch that doubles, with the input added: -6 and 9; ReLU leaves 0 and 9."""
+    shape = (1, 1, 2)
+    steps = (("conv", Conv(shape, 1, 1)),)
+    block = Block("Sum", shape, steps, "add", after=Activate(shape, "relu"))
+    module = build_block(block)
+    nn.init.constant_(module.conv.weight, 2.0)
+    images = np.array([[[[-2.0, 3.0]]]], np.float32)
+    np.testing.assert_array_equal(module(torch.from_numpy(images)).detach().numpy(), [[[[0, 9]]]])
+    np.testing.assert_array_equal(
+        run(build_block_graph(block, weights=weights_of(module)), images), [[[[0, 9]]]]
+    )
+    with pytest.raises(InputError, match="needs combine='add'"):
+        Block("Sum", shape, steps, after=Activate(shape, "relu"))
+
+
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(("resolution", "stem_stride"), [(33, 2), (32, 1), (9, 2)])
+def test_stems_and_heads_agree(stem, head, resolution, stem_stride):
+    stages = (StageSpec("basic", 3, 2, 12, 2, skip="avg", drop_path_share=0.5),)
+    spec = NetworkSpec(
+        8,
+        stages,
+        20 if head == "conv" else 0,
+        resolution,
+        5,
+        style=Style("relu", padding="same" if stem_stride == 1 else "symmetric"),
+        stem_stride=stem_stride,
+        stem=stem,
+        head=head,
+    )
+    ours, theirs = outputs(network_program(spec), 2)
+    agree(ours, theirs)
+    module, cost = build_module(spec), network_cost(spec)
+    assert sum(parameter.numel() for parameter in module.parameters()) == cost.params
+    assert count_madds(module, (3, resolution, resolution)) == cost.madds
+    shapes = [part.in_shape for part in segments(spec)]
+    programs = [segment_program(part) for part in segments(spec)]
+    assert [program.out_shape for program in programs[:-1]] == shapes[1:]
+    rates = [part.p for part in module.modules() if isinstance(part, StochasticDepth)]
+    assert rates == [0.1, 0.1]  # half of the network's 0.2 in both blocks
+
+
 def test_a_norm_without_a_convolution_before_it():
     shape = (4, 3, 3)
     norm = Block("Norm", shape, (("channels", MatchChannels(shape, 4)), ("bn", BatchNorm(shape, 1e-3, 0.1))))
@@ -209,7 +281,18 @@ def test_published_networks_agree_export_and_compile(name):
 
 
 def test_a_block_with_every_kind_of_step_exports_and_compiles():
-    block = block_of("mbconv", 5, 2, 0.25, "pool", out=12, style=Style(padding="same"), drop_path=0.5)
+    _exports_and_compiles(
+        block_of("mbconv", 5, 2, 0.25, "pool", out=12, style=Style(padding="same"), drop_path=0.5)
+    )
+
+
+@pytest.mark.parametrize("op", ["basic", "bottleneck", "xblock"])
+@pytest.mark.parametrize("skip", SKIPS)
+def test_blocks_of_resnets_export_and_compile(op, skip):
+    _exports_and_compiles(block_of(op, 3, 2, 0.25, skip, out=12, style=Style("relu"), drop_path=0.5))
+
+
+def _exports_and_compiles(block):
     module = build_block(block).eval()
     images = torch.from_numpy(images_of(block.in_shape, 2))
     with torch.no_grad():

@@ -32,6 +32,7 @@ from mnas.search_space.program import (
     GlobalPool,
     Linear,
     MatchChannels,
+    MaxPool,
     Operation,
 )
 
@@ -127,6 +128,8 @@ class Blocks:
             items.append(keyed("shortcut", self.block(block.shortcut, shortcut_texts)))
         if split_drop_path(block)[1] is not None:
             items.append(f"drop_path={texts[-1]}")
+        if block.after is not None:
+            items.append(keyed("after", _layer(block.after, [])))
         residual = "Residual" if block.shortcut is None else "ShortcutResidual"
         head = {None: "nn.Sequential", "multiply": "Gate", "add": residual}[block.combine]
         return Call(head, items)
@@ -145,7 +148,8 @@ class Blocks:
             last = found[-1] if found else None
             plain = replace(step, steps=split_drop_path(step)[0])
             indices = [index]
-            if last is not None and last[1] == plain and (rate is None or last[3][-1] + 1 == index > 0):
+            same = index <= 0 and last is not None and last[2] == given  # none, or a rate of the stage's own
+            if last is not None and last[1] == plain and (same or last[3][-1] + 1 == index > 0):
                 indices = [*last[3], index]
                 del found[-1]
             found.append((self._repeated(step, given, indices), plain, given, indices))
@@ -154,7 +158,7 @@ class Blocks:
     def _repeated(self, step: Block, texts: list[str], indices: list[int]) -> Call | Repeat:
         if len(indices) == 1:
             return self.block(step, texts)
-        if split_drop_path(step)[1] is None:
+        if indices[0] == indices[-1]:
             return Repeat(self.block(step, texts), f"for _ in range({len(indices)})")
         call = self.block(step, [*texts[:-1], self.rates[0].format("i")])
         return Repeat(call, f"for i in range({indices[0]}, {indices[-1] + 1})")
@@ -204,8 +208,11 @@ def _layer(operation: Operation, texts: Sequence[str]) -> Call:
             return Call("nn.BatchNorm2d", [texts[0], *more])
         case Activate(kind=kind):
             return Call(_ACTIVATIONS[kind], [])
-        case AvgPool():
-            return Call("nn.AvgPool2d", [texts[0], texts[1], _half(texts[0]), "count_include_pad=False"])
+        case AvgPool(kernel=kernel):
+            padding = _half(texts[0]) if kernel % 2 else "ceil_mode=True"
+            return Call("nn.AvgPool2d", [texts[0], texts[1], padding, "count_include_pad=False"])
+        case MaxPool():
+            return Call("nn.MaxPool2d", [texts[0], texts[1], _half(texts[0])])
         case MatchChannels():
             return Call("FirstChannels", [texts[0], texts[1]])
         case GlobalPool():
