@@ -55,9 +55,10 @@ class RegNetNumbers:
     se_ratio: float = 0.0
 
     def __post_init__(self) -> None:
+        is_width = self.initial_width >= 1 and self.initial_width % DIVISOR == 0
         problems = [
             *(f"{name} must be at least 1" for name in ("depth", "group_width") if getattr(self, name) < 1),
-            *(["initial_width must be a positive multiple of 8"] if _is_no_width(self.initial_width) else []),
+            *(["initial_width must be a positive multiple of 8"] if not is_width else []),
             *(["slope must be at least 0"] if not 0 <= self.slope < float("inf") else []),
             *(["factor must be above 1"] if not (isfinite(self.factor) and self.factor > 1) else []),
         ]
@@ -73,6 +74,37 @@ class RegNetNumbers:
         steps = (round(log(line / self.initial_width) / log(self.factor)) for line in lines)
         widths = (round(self.initial_width * self.factor**step / DIVISOR) * DIVISOR for step in steps)
         return tuple((width, len(list(run))) for width, run in groupby(widths))
+
+
+# Depth, w0, wa, wm and group width of the released members: pycls, configs/dds_baselines.
+REGNET_X: dict[str, RegNetNumbers] = {
+    "regnet_x_200mf": RegNetNumbers(13, 24, 36.44, 2.49, 8),
+    "regnet_x_400mf": RegNetNumbers(22, 24, 24.48, 2.54, 16),
+    "regnet_x_600mf": RegNetNumbers(16, 48, 36.97, 2.24, 24),
+    "regnet_x_800mf": RegNetNumbers(16, 56, 35.73, 2.28, 16),
+    "regnet_x_1_6gf": RegNetNumbers(18, 80, 34.01, 2.25, 24),
+    "regnet_x_3_2gf": RegNetNumbers(25, 88, 26.31, 2.25, 48),
+    "regnet_x_4gf": RegNetNumbers(23, 96, 38.65, 2.43, 40),
+    "regnet_x_6_4gf": RegNetNumbers(17, 184, 60.83, 2.07, 56),
+    "regnet_x_8gf": RegNetNumbers(23, 80, 49.56, 2.88, 120),
+    "regnet_x_12gf": RegNetNumbers(19, 168, 73.36, 2.37, 112),
+    "regnet_x_16gf": RegNetNumbers(22, 216, 55.59, 2.1, 128),
+    "regnet_x_32gf": RegNetNumbers(23, 320, 69.86, 2.0, 168),
+}
+REGNET_Y: dict[str, RegNetNumbers] = {
+    "regnet_y_200mf": RegNetNumbers(13, 24, 36.44, 2.49, 8, SE_RATIO),
+    "regnet_y_400mf": RegNetNumbers(16, 48, 27.89, 2.09, 8, SE_RATIO),
+    "regnet_y_600mf": RegNetNumbers(15, 48, 32.54, 2.32, 16, SE_RATIO),
+    "regnet_y_800mf": RegNetNumbers(14, 56, 38.84, 2.4, 16, SE_RATIO),
+    "regnet_y_1_6gf": RegNetNumbers(27, 48, 20.71, 2.65, 24, SE_RATIO),
+    "regnet_y_3_2gf": RegNetNumbers(21, 80, 42.63, 2.66, 24, SE_RATIO),
+    "regnet_y_4gf": RegNetNumbers(22, 96, 31.41, 2.24, 64, SE_RATIO),
+    "regnet_y_6_4gf": RegNetNumbers(25, 112, 33.22, 2.27, 72, SE_RATIO),
+    "regnet_y_8gf": RegNetNumbers(17, 192, 76.82, 2.19, 56, SE_RATIO),
+    "regnet_y_12gf": RegNetNumbers(19, 168, 73.36, 2.37, 112, SE_RATIO),
+    "regnet_y_16gf": RegNetNumbers(18, 200, 106.23, 2.48, 112, SE_RATIO),
+    "regnet_y_32gf": RegNetNumbers(20, 232, 115.89, 2.53, 232, SE_RATIO),
+}
 
 
 def regnet_network(numbers: RegNetNumbers, *, resolution: int = 224, num_classes: int = 1000) -> NetworkSpec:
@@ -104,6 +136,11 @@ def regnet_network(numbers: RegNetNumbers, *, resolution: int = 224, num_classes
     )
 
 
+REGNETS: dict[str, NetworkSpec] = {
+    name: regnet_network(numbers) for name, numbers in (REGNET_X | REGNET_Y).items()
+}
+
+
 def regnet_space(*, resolution: int = 224, num_classes: int = 1000) -> SearchSpace:
     """The space at a resolution (pixels) and number of classes."""
     choices = tuple(Choice(name, options) for name, options in OPTIONS.items())
@@ -119,10 +156,6 @@ def regnet_space(*, resolution: int = 224, num_classes: int = 1000) -> SearchSpa
         return len(_first_points()) * len(OPTIONS["kind"])
 
     return SearchSpace("regnet", choices, build, merge, count_distinct)
-
-
-def _is_no_width(width: int) -> bool:
-    return width < 1 or width % DIVISOR != 0
 
 
 def _numbers(values: Values) -> RegNetNumbers:

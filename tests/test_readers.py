@@ -45,6 +45,8 @@ from mnas.search_space.program import (
     MaxPool,
     walk,
 )
+from mnas.search_space.regnet import regnet_space
+from mnas.search_space.resnet import resnet_rs_space
 from mnas.search_space.spec import HEADS, SKIPS, STEMS
 from mnas.zoo import ZOO, published
 
@@ -247,7 +249,16 @@ def test_a_norm_without_a_convolution_before_it():
     agree(*outputs(norm, 2))
 
 
-MEMBERS = [(make, seed) for make in (mbconv_space, mnasnet_space, macro_space) for seed in range(4)]
+SPACES = (mbconv_space, mnasnet_space, macro_space, regnet_space)
+MEMBERS = [(make, seed) for make in SPACES for seed in range(4)]
+
+
+@pytest.mark.parametrize(("depth", "width", "resolution"), [(26, 0.25, 32), (38, 0.25, 27), (26, 0.75, 23)])
+def test_networks_of_resnet_rs_agree(depth, width, resolution):
+    space = resnet_rs_space(resolution=32, num_classes=7)
+    values = {"depth": depth, "width": width, "resolution": resolution}
+    spec = space.decode(space.from_values(values))
+    agree(*outputs(network_program(spec), 2))
 
 
 @pytest.mark.parametrize(("make", "seed"), MEMBERS)

@@ -20,9 +20,18 @@ from mnas.search_space import (
     round_filters,
 )
 from mnas.search_space.mnasnet import MOBILENETV2, Reference
+from mnas.search_space.regnet import regnet_space
+from mnas.search_space.resnet import RESNETS, resnet_rs_space
 from mnas.zoo import published
 
-SPACES = {"mbconv": mbconv_space, "mnasnet": mnasnet_space, "macro": macro_space}
+SPACES = {
+    "mbconv": mbconv_space,
+    "mnasnet": mnasnet_space,
+    "macro": macro_space,
+    "resnet-rs": resnet_rs_space,
+    "regnet": regnet_space,
+}
+FACTORISED = [space for space in (make() for make in SPACES.values()) if space.factors is not None]
 
 
 def test_mbconv_has_the_size_of_the_published_benchmark() -> None:
@@ -160,6 +169,44 @@ def test_mobilenetv2_is_a_member_of_mnasnet_up_to_its_first_block_activation() -
     assert network_cost(space.decode(space.from_values(values))).madds == 300_774_272
 
 
+def test_released_resnet_rs_are_members_of_their_space() -> None:
+    space = resnet_rs_space(resolution=256)
+    assert space.size == space.distinct == 9 * 7 * 7
+    values = {"depth": 152, "width": 1.0, "resolution": 256}
+    assert space.decode(space.from_values(values)) == RESNETS["resnet_rs_152"]
+    # By hand: sevenths of 256, the resolution itself first.
+    assert space.choices[2].options == (256, 146, 183, 219, 293, 329, 366)
+    assert {space.decode(point).resolution for point in space.enumerate()} == set(space.choices[2].options)
+
+
+def test_small_images_keep_a_least_size() -> None:
+    assert resnet_rs_space(resolution=10).choices[2].options == (10, 8, 9, 11, 13, 14)
+    assert resnet_rs_space(resolution=6).choices[2].options == (6, 7, 8, 9)
+
+
+def test_points_of_regnet_that_are_one_network_have_one_key() -> None:
+    """Points differ where widths do after rounding to groups: 24 of 16,200 have the stages of another."""
+    space = regnet_space()
+    assert space.size == 16_200
+    networks = {space.decode(point) for point in space.enumerate()}
+    assert len(networks) == space.distinct == 16_176
+    assert all(len(spec.stages) == 4 for spec in networks)
+
+
+def test_a_regnet_by_hand() -> None:
+    """wa = 24 (2^3 - 1) / 15 = 11.2; log2((24 + 11.2 j) / 24) rounds to 0, thrice 1, six times 2, six times 3."""
+    space = regnet_space()
+    values = {"initial_width": 24, "width_factor": 2.0, "reach": 3.0, "group_width": 8}
+    spec = space.decode(space.from_values({"depth": 16, **values, "kind": "y"}))
+    assert [(stage.out_channels, stage.repeats, stage.groups) for stage in spec.stages] == [
+        (24, 1, 3),
+        (48, 3, 6),
+        (96, 6, 12),
+        (192, 6, 24),
+    ]
+    assert {stage.se_ratio for stage in spec.stages} == {0.25}
+
+
 def test_extremes_bound_random_members() -> None:
     space = mbconv_space()
     least, greatest = (
@@ -224,7 +271,7 @@ def test_rounded_filters_are_multiples_of_eight_within_ten_percent(filters: floa
     assert rounded >= 0.9 * filters
 
 
-@pytest.mark.parametrize("space", [make() for make in SPACES.values()], ids=lambda space: space.name)
+@pytest.mark.parametrize("space", FACTORISED, ids=lambda space: space.name)
 def test_a_factor_decides_its_stages_whatever_the_other_choices_say(space: SearchSpace) -> None:
     rng = random.Random(0)
     for _ in range(50):
