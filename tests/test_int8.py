@@ -35,7 +35,7 @@ from mnas.rundir import RunDirectory
 from mnas.search.reporting import Quiet
 from mnas.search_space import NetworkSpec, StageSpec, Style, mbconv_space
 from mnas.search_space.blocks import network_program
-from mnas.search_space.program import Activate, AvgPool, BatchNorm, Block, Conv, MatchChannels
+from mnas.search_space.program import Activate, AvgPool, BatchNorm, Block, Conv, MatchChannels, Shuffle
 from mnas.search_space.regnet import RegNetNumbers, regnet_network
 from mnas.search_space.resnet import resnet_network, resnet_rs_network
 from mnas.trainer import preset
@@ -90,7 +90,27 @@ ODD = Block(
 PADDED = Block(
     "Padded", (8, 12, 12), (("match", MatchChannels((8, 12, 12), 12)), ("conv", Conv((12, 12, 12), 8, 3)))
 )
-BLOCKS = {name: network_program(spec) for name, spec in SPECS.items()} | {"odd": ODD, "padded": PADDED}
+# Shuffles of the image and behind a convolution; what stands beside its source, of whose channels some are cut.
+SHUFFLED = Block(
+    "Shuffled",
+    (8, 12, 12),
+    (
+        ("first", Shuffle((8, 12, 12), 2)),
+        ("conv", Conv((8, 12, 12), 8, 1, groups=2)),
+        ("act", Activate((8, 12, 12), "relu")),
+        ("shuffle", Shuffle((8, 12, 12), 4)),
+        ("conv2", Conv((8, 12, 12), 8, 1, groups=4)),
+        ("behind", Block("Behind", (8, 12, 12), (("conv", Conv((8, 12, 12), 8, 3, groups=8)),), "concat")),
+        ("cut", MatchChannels((16, 12, 12), 12)),
+        ("conv3", Conv((12, 12, 12), 8, 1)),
+    ),
+    "add",
+)
+BLOCKS = {name: network_program(spec) for name, spec in SPECS.items()} | {
+    "odd": ODD,
+    "padded": PADDED,
+    "shuffled": SHUFFLED,
+}
 
 
 class Noise(CalibrationDataReader):

@@ -43,6 +43,7 @@ from mnas.search_space.program import (
     Conv,
     MatchChannels,
     MaxPool,
+    Shuffle,
     walk,
 )
 from mnas.search_space.regnet import regnet_space
@@ -182,6 +183,34 @@ def test_the_pooling_skip_by_hand():
         expected = np.multiply.outer(factors, pooled)[None]
         np.testing.assert_allclose(build_block(shortcut)(images).numpy(), expected)
         np.testing.assert_allclose(run(build_block_graph(shortcut), images.numpy()), expected)
+
+
+def test_a_shuffle_by_hand():
+    """Two groups of three channels, 0 1 2 and 3 4 5, become three of two: 0 3, 1 4 and 2 5; three groups undo it."""
+    shape = (6, 1, 2)
+    images = images_of(shape, 2)
+    for groups, order in ((2, [0, 3, 1, 4, 2, 5]), (3, [0, 2, 4, 1, 3, 5]), (1, list(range(6)))):
+        block = Block("Shuffle", shape, (("shuffle", Shuffle(shape, groups)),))
+        np.testing.assert_array_equal(build_block(block)(torch.from_numpy(images)).numpy(), images[:, order])
+        np.testing.assert_array_equal(run(build_block_graph(block, batch=2), images.copy()), images[:, order])
+    with pytest.raises(InputError, match="got 6 channels and 4 groups"):
+        Shuffle(shape, 4)
+
+
+def test_a_concatenation_by_hand():
+    """A branch that doubles 1 and 2: behind the input stands 2 and 4."""
+    shape = (1, 1, 2)
+    block = Block("Concat", shape, (("conv", Conv(shape, 1, 1)),), "concat")
+    module = build_block(block)
+    nn.init.constant_(module.conv.weight, 2.0)
+    images, expected = np.array([[[[1.0, 2.0]]]], np.float32), [[[[1, 2]], [[2, 4]]]]
+    assert block.out_shape == (2, 1, 2)
+    np.testing.assert_array_equal(module(torch.from_numpy(images)).detach().numpy(), expected)
+    np.testing.assert_array_equal(run(build_block_graph(block, weights=weights_of(module)), images), expected)
+    with pytest.raises(InputError, match=r"needs its height and width \(1, 2\), got \(1, 1\)"):
+        Block("Concat", shape, (("conv", Conv(shape, 1, 1, 2)),), "concat")
+    with pytest.raises(InputError, match="a shortcut can be added alone, got combine='concat'"):
+        Block("Concat", shape, block.steps, "concat", Block("Shortcut", shape, ()))
 
 
 def test_max_pool_and_the_pool_of_a_resnet_d_shortcut_by_hand():

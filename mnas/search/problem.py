@@ -10,7 +10,7 @@ from mnas.errors import InputError, MnasError, SearchError
 from mnas.latency import LOCAL, Conditions, Host, check_conditions, parse_host
 from mnas.objective import Reward
 from mnas.protocols import AccuracyModel, Controller, LatencyModel, is_expensive
-from mnas.registry import BUILTIN, Kind, is_reference, is_space_file, make, required_arguments
+from mnas.registry import BUILTIN, is_reference, is_space_file, make, required_arguments
 from mnas.search.accuracies import check_accuracies
 from mnas.search.costing import Limits
 from mnas.search.lanes import Lane
