@@ -27,6 +27,7 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
         "macro": "mnas.search_space.macro:macro_space",
         "resnet-rs": "mnas.search_space.resnet:resnet_rs_space",
         "regnet": "mnas.search_space.regnet:regnet_space",
+        "igcv3": "mnas.search_space.igcv3:igcv3_space",
     },
     "controller": {
         "random": "mnas.controllers.random:RandomController",

@@ -162,7 +162,7 @@ class Shuffle:
     Raises:
         InputError: groups that do not divide the channels.
 
-    Reference: ShuffleNet (arXiv 1707.01083), sec. 3.1; the permutation of IGCV1 (arXiv 1707.02725), sec. 3.
+    Reference: ShuffleNet (arXiv 1707.01083), sec. 3.1; the permutation of IGCV1 (arXiv 1707.02725).
     """
 
     in_shape: Shape

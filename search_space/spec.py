@@ -17,10 +17,21 @@ ACTIVATIONS: tuple[Activation, ...] = ("relu", "relu6", "silu")
 PADDINGS: tuple[Padding, ...] = ("symmetric", "same")
 STEMS: tuple[Stem, ...] = ("conv", "max_pool", "deep")
 HEADS: tuple[Head, ...] = ("conv", "pool")
-OPS: tuple[str, ...] = ("conv", "sepconv", "mbconv", "projection", "basic", "bottleneck", "xblock")
-# Those with channels inside that `expansion` decides, and those whose k x k convolution may have groups.
-EXPANDING = ("mbconv", "bottleneck", "xblock")
-GROUPED = ("bottleneck", "xblock")
+# Interleaved group convolutions, whose groups divide the channels in and out.
+INTERLEAVED = ("igcv1", "igcv2", "igcv3")
+OPS: tuple[str, ...] = (
+    "conv",
+    "sepconv",
+    "mbconv",
+    "projection",
+    "basic",
+    "bottleneck",
+    "xblock",
+    *INTERLEAVED,
+)
+# Those with channels inside that `expansion` decides, and those that may have groups.
+EXPANDING = ("mbconv", "bottleneck", "xblock", "igcv3")
+GROUPED = ("bottleneck", "xblock", *INTERLEAVED)
 FORMAT = "mnas.network/1"
 
 
@@ -56,20 +67,21 @@ class StageSpec:
 
     Args:
         op: `conv` (k x k convolution), `sepconv` (depthwise separable), `mbconv` (inverted bottleneck),
-            `projection` (k x k convolution and norm, no activation), `basic` and `bottleneck` (ResNet's) or
-            `xblock` (RegNet's).
+            `projection` (k x k convolution and norm, no activation), `basic` and `bottleneck` (ResNet's),
+            `xblock` (RegNet's), or `igcv1`, `igcv2` and `igcv3` (interleaved group convolutions).
         kernel: odd, in pixels.
         stride: of the first layer, 1 or 2.
         out_channels: of each layer.
         repeats: number of layers, at least 1.
-        expansion: of `mbconv`, the channels inside over the channels in; of `bottleneck` and `xblock`, the
+        expansion: of `mbconv` and `igcv3`, the channels inside over the channels in; of `bottleneck` and `xblock`, the
             channels out over the channels inside; 1 for the other ops.
         se_ratio: squeeze-and-excitation channels over the channels *in*, for `basic` and `bottleneck` over the
             channels *out*; 0 is none.
         skip: `identity` (where shapes match), `none`, `pool` (3x3 average pool, channels cut or padded), or what
             stands in for the identity where shapes differ: `conv` (1x1 convolution with the block's stride and norm)
             or `avg` (2x2 average pool where the block has a stride, 1x1 convolution, norm).
-        groups: of the k x k convolution in `bottleneck` and `xblock`; 1 for the other ops.
+        groups: of the k x k convolution in `bottleneck`, `xblock` and `igcv1`, of the first 1x1 convolution in
+            `igcv2`, of both in `igcv3`; 1 for the other ops.
         drop_path_share: of the network's drop_path, what each block of the stage has; None is the network's rule.
 
     Raises:
@@ -114,10 +126,17 @@ class StageSpec:
                 raise InputError(
                     f"groups belong to {' and '.join(GROUPED)}; {self.op} takes 1, got {self.groups}."
                 )
-        elif self.out_channels % (self.expansion * self.groups):
+            return
+        inside = 1 if self.op in INTERLEAVED else self.expansion
+        if self.out_channels % (inside * self.groups):
             raise InputError(
                 f"{self.op} with expansion {self.expansion} and {self.groups} groups needs out_channels that are a "
-                f"multiple of {self.expansion * self.groups}, got {self.out_channels}."
+                f"multiple of {inside * self.groups}, got {self.out_channels}."
+            )
+        if self.op == "igcv2" and self.out_channels == self.groups > 1:
+            raise InputError(
+                f"igcv2 needs at least 2 channels in each group; got {self.groups} groups of {self.out_channels} "
+                "out_channels."
             )
 
 
@@ -142,7 +161,7 @@ class NetworkSpec:
         head: `conv` (1x1 convolution, pool, classifier) or `pool` (pool, classifier).
 
     Raises:
-        InputError: a value outside its domain.
+        InputError: a value outside its domain, or groups that do not divide a stage's channels in.
     """
 
     stem_channels: int
@@ -178,6 +197,18 @@ class NetworkSpec:
             raise InputError(
                 f"dropout and drop_path must lie in [0, 1), got {self.dropout}, {self.drop_path}."
             )
+
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        channels = self.stem_channels
+        for number, stage in enumerate(self.stages, 1):
+            if stage.op in INTERLEAVED and channels % stage.groups:
+                raise InputError(
+                    f"stage {number}: the groups of {stage.op} must divide its channels; got {channels} channels in, "
+                    f"{stage.out_channels} out and {stage.groups} groups."
+                )
+            channels = stage.out_channels
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, with the format's name and version first."""

@@ -35,6 +35,7 @@ from mnas.search_space import (
 )
 from mnas.search_space.blocks import network_program
 from mnas.search_space.cost import operation_cost
+from mnas.search_space.igcv3 import igcv3_space
 from mnas.search_space.program import (
     Activate,
     AvgPool,
@@ -107,8 +108,18 @@ def agree(ours, theirs):
     np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=2e-5 * max(1.0, ours.std()))
 
 
+EXPANSIONS_AND_GROUPS = {
+    "mbconv": (3, 1),
+    "bottleneck": (2, 1),
+    "xblock": (1, 2),
+    "igcv1": (1, 2),
+    "igcv2": (1, 2),
+    "igcv3": (3, 2),
+}
+
+
 def block_of(op, kernel, stride, se_ratio, skip, *, out=CHANNELS, size=(8, 7), style=None, drop_path=0.0):
-    expansion, groups = {"mbconv": (3, 1), "bottleneck": (2, 1), "xblock": (1, 2)}.get(op, (1, 1))
+    expansion, groups = EXPANSIONS_AND_GROUPS.get(op, (1, 1))
     stage = StageSpec(op, kernel, stride, out, 1, expansion, se_ratio, skip, groups)
     return BLOCKS[op](Layer(stage, (CHANNELS, *size), stride, style or Style(), drop_path))
 
@@ -278,7 +289,7 @@ def test_a_norm_without_a_convolution_before_it():
     agree(*outputs(norm, 2))
 
 
-SPACES = (mbconv_space, mnasnet_space, macro_space, regnet_space)
+SPACES = (mbconv_space, mnasnet_space, macro_space, regnet_space, igcv3_space)
 MEMBERS = [(make, seed) for make in SPACES for seed in range(4)]
 
 
@@ -326,9 +337,9 @@ def test_a_block_with_every_kind_of_step_exports_and_compiles():
     )
 
 
-@pytest.mark.parametrize("op", ["basic", "bottleneck", "xblock"])
+@pytest.mark.parametrize("op", ["basic", "bottleneck", "xblock", "igcv1", "igcv2", "igcv3"])
 @pytest.mark.parametrize("skip", SKIPS)
-def test_blocks_of_resnets_export_and_compile(op, skip):
+def test_blocks_with_skips_export_and_compile(op, skip):
     _exports_and_compiles(block_of(op, 3, 2, 0.25, skip, out=12, style=Style("relu"), drop_path=0.5))
 
 

@@ -74,6 +74,7 @@ def widest_of(*specs: NetworkSpec) -> int:
 def describe(stage: StageSpec) -> str:
     """`MBConv6 5x5, SE 0.25`: what the blocks of a stage are."""
     names = {"mbconv": f"MBConv{stage.expansion}", "sepconv": "SepConv", "xblock": "X block"}
+    names |= {"igcv1": "IGCV1", "igcv2": "IGCV2", "igcv3": f"IGCV3-{stage.expansion}"}
     said = [f"{names.get(stage.op, stage.op.capitalize())} {square(stage.kernel)}"]
     said += [f"{stage.groups} groups"] if stage.groups > 1 else []
     said += [f"SE {stage.se_ratio:g}"] if stage.se_ratio else []
