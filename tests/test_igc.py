@@ -169,7 +169,7 @@ def test_group_convolutions_without_the_permutation_fail_both() -> None:
     assert "2 paths from channel 0 in to channel 0 out" in strict_complementarity(plain).why
     assert not loose_complementarity(plain).holds
     wrong = Block("Wrong", shape, (steps[0], ("shuffle", Shuffle(shape, 3)), steps[1]))
-    # Behind it stand 0 2 4 1 3 5: the branches of the second are 0 2, 4 1 and 3 5: not one channel of each of the first.
+    # The branches of the second are 0 2, 4 1 and 3 5, where each should have one channel of 0 1 2 and one of 3 4 5.
     assert path_counts(wrong)[0] == [2, 2, 1, 1, 0, 0]
     assert loose_complementarity(wrong).why == "1 path from channel 0 in to channel 2 out, where 2 should be"
     right = Block("Right", shape, (steps[0], ("shuffle", Shuffle(shape, 2)), steps[1]))
