@@ -258,14 +258,15 @@ def status_summary(status: Mapping[str, Any]) -> str:
 
 
 def zoo_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Published networks with their counts, and their latency where it was measured."""
-    measured = any("latency_ms" in row for row in rows)
+    """Published networks with their counts, their published accuracy where any is known, and measured latency."""
+    measured, accurate = (any(row.get(key) is not None for row in rows) for key in ("latency_ms", "top1"))
     header = [
         "network",
         "params",
         "MAdds",
         "activations",
         "resolution",
+        *(["top-1"] if accurate else []),
         *(["latency", "interval"] if measured else []),
     ]
     body = []
@@ -275,6 +276,8 @@ def zoo_table(rows: Sequence[Mapping[str, Any]]) -> str:
             *(f"{row[key]:,}" for key in ("params", "madds", "activations")),
             str(row["resolution"]),
         ]
+        if accurate:
+            cells.append("" if row["top1"] is None else f"{100 * row['top1']:.1f} %")
         if measured:
             cells.append(f"{row['latency_ms']:.2f} ms")
             cells.append(f"{row['latency_low_ms']:.2f}-{row['latency_high_ms']:.2f} {row['status']}")

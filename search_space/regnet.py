@@ -76,37 +76,6 @@ class RegNetNumbers:
         return tuple((width, len(list(run))) for width, run in groupby(widths))
 
 
-# Depth, w0, wa, wm and group width of the released members: pycls, configs/dds_baselines.
-REGNET_X: dict[str, RegNetNumbers] = {
-    "regnet_x_200mf": RegNetNumbers(13, 24, 36.44, 2.49, 8),
-    "regnet_x_400mf": RegNetNumbers(22, 24, 24.48, 2.54, 16),
-    "regnet_x_600mf": RegNetNumbers(16, 48, 36.97, 2.24, 24),
-    "regnet_x_800mf": RegNetNumbers(16, 56, 35.73, 2.28, 16),
-    "regnet_x_1_6gf": RegNetNumbers(18, 80, 34.01, 2.25, 24),
-    "regnet_x_3_2gf": RegNetNumbers(25, 88, 26.31, 2.25, 48),
-    "regnet_x_4gf": RegNetNumbers(23, 96, 38.65, 2.43, 40),
-    "regnet_x_6_4gf": RegNetNumbers(17, 184, 60.83, 2.07, 56),
-    "regnet_x_8gf": RegNetNumbers(23, 80, 49.56, 2.88, 120),
-    "regnet_x_12gf": RegNetNumbers(19, 168, 73.36, 2.37, 112),
-    "regnet_x_16gf": RegNetNumbers(22, 216, 55.59, 2.1, 128),
-    "regnet_x_32gf": RegNetNumbers(23, 320, 69.86, 2.0, 168),
-}
-REGNET_Y: dict[str, RegNetNumbers] = {
-    "regnet_y_200mf": RegNetNumbers(13, 24, 36.44, 2.49, 8, SE_RATIO),
-    "regnet_y_400mf": RegNetNumbers(16, 48, 27.89, 2.09, 8, SE_RATIO),
-    "regnet_y_600mf": RegNetNumbers(15, 48, 32.54, 2.32, 16, SE_RATIO),
-    "regnet_y_800mf": RegNetNumbers(14, 56, 38.84, 2.4, 16, SE_RATIO),
-    "regnet_y_1_6gf": RegNetNumbers(27, 48, 20.71, 2.65, 24, SE_RATIO),
-    "regnet_y_3_2gf": RegNetNumbers(21, 80, 42.63, 2.66, 24, SE_RATIO),
-    "regnet_y_4gf": RegNetNumbers(22, 96, 31.41, 2.24, 64, SE_RATIO),
-    "regnet_y_6_4gf": RegNetNumbers(25, 112, 33.22, 2.27, 72, SE_RATIO),
-    "regnet_y_8gf": RegNetNumbers(17, 192, 76.82, 2.19, 56, SE_RATIO),
-    "regnet_y_12gf": RegNetNumbers(19, 168, 73.36, 2.37, 112, SE_RATIO),
-    "regnet_y_16gf": RegNetNumbers(18, 200, 106.23, 2.48, 112, SE_RATIO),
-    "regnet_y_32gf": RegNetNumbers(20, 232, 115.89, 2.53, 232, SE_RATIO),
-}
-
-
 def regnet_network(numbers: RegNetNumbers, *, resolution: int = 224, num_classes: int = 1000) -> NetworkSpec:
     """The network of these numbers; widths become the nearest multiple of the group width.
 
@@ -134,11 +103,6 @@ def regnet_network(numbers: RegNetNumbers, *, resolution: int = 224, num_classes
         style=Style("relu"),
         head="pool",
     )
-
-
-REGNETS: dict[str, NetworkSpec] = {
-    name: regnet_network(numbers) for name, numbers in (REGNET_X | REGNET_Y).items()
-}
 
 
 def regnet_space(*, resolution: int = 224, num_classes: int = 1000) -> SearchSpace:

@@ -126,28 +126,6 @@ def resnet_rs_network(
     )
 
 
-RESNETS: dict[str, NetworkSpec] = {
-    f"resnet_{depth}": resnet_network(layers, "basic" if depth < 50 else "bottleneck")
-    for depth, layers in LAYERS.items()
-}
-# Resolution, dropout and drop connect rate: tensorflow/tpu, models/official/resnet/resnet_rs/configs, of the largest
-# resolution that each depth was released with.
-RESNETS |= {
-    f"resnet_rs_{depth}": resnet_rs_network(
-        RS_LAYERS[depth], resolution=resolution, dropout=dropout, drop_path=drop_path
-    )
-    for depth, resolution, dropout, drop_path in (
-        (50, 160, 0.25, 0.0),
-        (101, 192, 0.25, 0.0),
-        (152, 256, 0.25, 0.0),
-        (200, 256, 0.25, 0.1),
-        (270, 256, 0.25, 0.1),
-        (350, 320, 0.4, 0.1),
-        (420, 320, 0.4, 0.1),
-    )
-}
-
-
 def resnet_rs_space(*, resolution: int = 224, num_classes: int = 1000) -> SearchSpace:
     """The space around a resolution (pixels), for a number of classes."""
     smallest = min(resolution, LEAST_SIZE)

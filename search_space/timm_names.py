@@ -9,7 +9,6 @@ Reference: timm 1.0, models/resnet.py and models/regnet.py.
 import re
 from collections.abc import Iterable
 
-from mnas.errors import InputError
 from mnas.search_space.spec import NetworkSpec
 
 _RESNET_OPS, _REGNET_OPS = {"basic", "bottleneck"}, {"xblock"}
@@ -32,14 +31,11 @@ _REGNET_STEM = {"conv_stem": "stem.conv", "bn1": "stem.bn", "classifier": "head.
 
 
 def timm_names(spec: NetworkSpec, names: Iterable[str]) -> dict[str, str]:
-    """timm's name of each tensor of the network's state dict, by ours.
+    """timm's name of each tensor of the network's state dict, by ours; ours where timm has no such network.
 
     Args:
         spec: the network.
         names: of its state dict.
-
-    Raises:
-        InputError: stages that no one network of timm has together.
 
     >>> from mnas.search_space.resnet import resnet_network
     >>> timm_names(resnet_network((2, 2, 2, 2), "basic"), ["blocks.1.0.shortcut.conv.weight"])
@@ -50,8 +46,6 @@ def timm_names(spec: NetworkSpec, names: Iterable[str]) -> dict[str, str]:
         return {name: _resnet(spec, name) for name in names}
     if ops <= _REGNET_OPS:
         return {name: _regnet(name) for name in names}
-    if ops & (_RESNET_OPS | _REGNET_OPS):
-        raise InputError(f"timm has no network with stages of {', '.join(sorted(ops))} together.")
     return {name: name for name in names}
 
 

@@ -21,7 +21,7 @@ from mnas.search_space import NetworkSpec, StageSpec, Style, mnasnet_space, scal
 from mnas.search_space.igcv3 import igcv3_network
 from mnas.search_space.regnet import RegNetNumbers, regnet_network
 from mnas.search_space.resnet import resnet_network, resnet_rs_network
-from mnas.zoo import ZOO, published
+from mnas.zoo import mobile, published
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,7 +44,7 @@ EVERYTHING = NetworkSpec(
     num_classes=7,
     in_channels=2,
 )
-SPECS = {name: replace(published(name), resolution=64, num_classes=10) for name in ZOO}
+SPECS = {name: replace(published(name), resolution=64, num_classes=10) for name in mobile.MEMBERS}
 SPECS |= {
     "everything": EVERYTHING,
     "same": replace(EVERYTHING, resolution=45, style=Style("relu6", 1e-3, 0.01, "same")),

@@ -2,19 +2,26 @@
 
 from dataclasses import replace
 from math import prod
+from pathlib import Path
 
 import pytest
 import timm
 import torch
+import torchvision
 from torch import nn
 from torchvision.ops import StochasticDepth
 
 from mnas.errors import InputError
+from mnas.export.timm_file import refuse_timm
 from mnas.model import build_module
 from mnas.search_space import NetworkSpec, StageSpec, network_cost, scale
-from mnas.search_space.regnet import REGNETS, RegNetNumbers
-from mnas.search_space.resnet import RESNETS
+from mnas.search_space.regnet import RegNetNumbers
 from mnas.search_space.timm_names import timm_names
+from mnas.trainer.initial import initial_weights
+from mnas.weights import save_weights
+from mnas.zoo import member, published
+from mnas.zoo.regnet import MEMBERS as REGNETS
+from mnas.zoo.resnet import MEMBERS as RESNETS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,7 +34,7 @@ TIMM |= {
     for kind in "xy"
     for size, code in zip(SIZES, CODES, strict=True)
 }
-SPECS = RESNETS | REGNETS
+SPECS = {name: published(name) for name in TIMM}
 # Some 45 million parameters and more take seconds each.
 MEMBERS = [
     pytest.param(name, marks=pytest.mark.slow if network_cost(SPECS[name]).params > 44e6 else ())
@@ -81,7 +88,19 @@ def hook_count(module: nn.Module, resolution: int) -> int:
 
 
 def test_every_member_has_its_counterpart() -> None:
-    assert SPECS.keys() == TIMM.keys()
+    assert (RESNETS | REGNETS).keys() == TIMM.keys()
+    assert {name: published(alias) for name, alias in TIMM.items()} == SPECS
+
+
+def test_accuracies_are_the_published_ones() -> None:
+    for depth in (18, 34, 50, 101, 152):
+        metrics = torchvision.models.get_weight(f"ResNet{depth}_Weights.IMAGENET1K_V1").meta["_metrics"]
+        assert member(f"resnet_{depth}").top1 == pytest.approx(metrics["ImageNet-1K"]["acc@1"] / 100)
+    for name in TIMM:
+        assert 0.68 < member(name).top1 < 0.85
+        assert member(name).source
+    assert (member("resnet_rs_420").top1, SPECS["resnet_rs_420"].resolution) == (0.844, 320)
+    assert member("regnetx_002").top1 == 0.689  # an error of 31.1 %
 
 
 @pytest.mark.parametrize("name", TIMM)
@@ -186,7 +205,7 @@ def test_a_changed_network_is_seen(name: str, change: object) -> None:
 
 def test_drop_path_of_resnet_rs_is_one_rate_for_each_group() -> None:
     """0.1 x i / 5, i = 2 to 5, in every block of the four groups of 3, 24, 36 and 3."""
-    module = build_module(RESNETS["resnet_rs_200"])
+    module = build_module(SPECS["resnet_rs_200"])
     rates = [
         [part.p for part in stage.modules() if isinstance(part, StochasticDepth)] for stage in module.blocks
     ]
@@ -194,7 +213,7 @@ def test_drop_path_of_resnet_rs_is_one_rate_for_each_group() -> None:
     for group, expected in zip(rates, (0.04, 0.06, 0.08, 0.1), strict=True):
         assert group == pytest.approx([expected] * len(group))
     assert not any(
-        isinstance(part, StochasticDepth) for part in build_module(RESNETS["resnet_rs_50"]).modules()
+        isinstance(part, StochasticDepth) for part in build_module(SPECS["resnet_rs_50"]).modules()
     )
 
 
@@ -209,7 +228,7 @@ def test_drop_path_of_resnet_rs_is_one_rate_for_each_group() -> None:
 def test_regnets_follow_from_their_numbers(
     name: str, widths: tuple[int, ...], depths: tuple[int, ...]
 ) -> None:
-    stages = REGNETS[name].stages
+    stages = SPECS[name].stages
     assert tuple(stage.out_channels for stage in stages) == widths
     assert tuple(stage.repeats for stage in stages) == depths
 
@@ -234,20 +253,36 @@ def test_numbers_that_make_no_regnet_are_refused(numbers: tuple[float, ...], wor
 
 def test_a_wider_regnet_keeps_the_width_of_its_groups() -> None:
     """By hand: 240 channels in groups of 40, times 1.25, are 300, rounded to 304: 7.6, so 8 groups of 40."""
-    wider = scale(REGNETS["regnet_x_4gf"], depth=1.0, width=1.25, resolution=224)
+    wider = scale(SPECS["regnet_x_4gf"], depth=1.0, width=1.25, resolution=224)
     assert (wider.stages[1].out_channels, wider.stages[1].groups) == (320, 8)
     assert wider.head_channels == 0
-    assert network_cost(wider).params > network_cost(REGNETS["regnet_x_4gf"]).params
+    assert network_cost(wider).params > network_cost(SPECS["regnet_x_4gf"]).params
 
 
 def test_a_wider_resnet_is_rounded_inside() -> None:
     """64 x 1.1 = 70.4, rounded to 72 channels inside: 288 out."""
-    wider = scale(RESNETS["resnet_50"], depth=1.5, width=1.1, resolution=256)
+    wider = scale(SPECS["resnet_50"], depth=1.5, width=1.1, resolution=256)
     assert [stage.repeats for stage in wider.stages] == [5, 6, 9, 5]
     assert (wider.stem_channels, wider.stages[0].out_channels) == (72, 288)
 
 
-def test_timm_has_no_network_of_both_kinds() -> None:
-    stages = (*RESNETS["resnet_50"].stages, StageSpec("xblock", 3, 2, 64))
-    with pytest.raises(InputError, match="timm has no network with stages of bottleneck, xblock together"):
-        timm_names(replace(RESNETS["resnet_50"], stages=stages), ["conv_stem.weight"])
+def test_names_stay_where_timm_has_no_such_network() -> None:
+    spec = replace(SPECS["resnet_50"], stages=(*SPECS["resnet_50"].stages, StageSpec("xblock", 3, 2, 64)))
+    assert timm_names(spec, ["conv_stem.weight"]) == {"conv_stem.weight": "conv_stem.weight"}
+
+
+def test_the_format_timm_holds_no_other_stem_or_head() -> None:
+    with pytest.raises(InputError, match="the stem is 'max_pool', where timm has 'conv'; the head is 'pool'"):
+        refuse_timm(SPECS["resnet_18"])
+
+
+def test_a_file_with_timms_names_is_where_a_training_begins(tmp_path: Path) -> None:
+    spec = replace(SPECS["resnet_18"], num_classes=7)
+    module = theirs("resnet_18")
+    save_weights(tmp_path / "theirs.safetensors", module)
+    found, replaced = initial_weights(tmp_path / "theirs.safetensors", spec)
+    assert replaced  # 1000 classes there, 7 here
+    assert torch.equal(found["blocks.1.0.shortcut.conv.weight"], module.layer2[0].downsample[0].weight)
+    assert set(build_module(spec).state_dict()) - set(found) == {"classifier.weight", "classifier.bias"}
+    save_weights(tmp_path / "ours.safetensors", build_module(spec))
+    assert not initial_weights(tmp_path / "ours.safetensors", spec)[1]

@@ -13,7 +13,7 @@ from mnas.search_space import (
     encode_stages,
     mnasnet_space,
 )
-from mnas.zoo import ZOO, published
+from mnas.zoo import ZOO, mobile, published
 
 SMALL = NetworkSpec(8, (StageSpec("mbconv", 3, 2, 16, 2, 6, 0.25),), 32, resolution=32, num_classes=10)
 
@@ -140,7 +140,7 @@ def test_an_op_that_timm_s_grammar_lacks_is_refused_by_name() -> None:
 
 def test_block_strings_mean_the_same_to_timm() -> None:
     builder = pytest.importorskip("timm.models._efficientnet_builder")
-    for spec in ZOO.values():
+    for spec in (member.spec for member in mobile.MEMBERS.values()):
         decoded = builder.decode_arch_def([[text] for text in encode_stages(spec.stages)])
         for stage, blocks in zip(spec.stages, decoded, strict=True):
             assert len(blocks) == stage.repeats
@@ -170,7 +170,14 @@ def test_strings_outside_the_grammar_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "stage", [StageSpec("mbconv", 3, 1, 8, skip="pool"), StageSpec("conv", 3, 1, 8, se_ratio=0.25)]
+    "stage",
+    [
+        StageSpec("mbconv", 3, 1, 8, skip="pool"),
+        StageSpec("mbconv", 3, 1, 8, skip="conv"),
+        StageSpec("mbconv", 3, 1, 8, drop_path_share=0.5),
+        StageSpec("conv", 3, 1, 8, se_ratio=0.25),
+        StageSpec("xblock", 3, 1, 8),
+    ],
 )
 def test_what_the_grammar_cannot_say_is_refused(stage: StageSpec) -> None:
     with pytest.raises(InputError, match="no block string"):

@@ -14,12 +14,15 @@ app.add_typer(zoo, name="zoo")
 
 @zoo.command("list")
 def zoo_list(as_json: Json = False, debug: Debug = False) -> None:
-    """Lists the published networks with their parameters, multiply-adds and activations."""
+    """Lists the published networks: parameters, multiply-adds, activations, published accuracy."""
     from mnas.records import network_fields
     from mnas.summary import zoo_table
-    from mnas.zoo import ZOO
+    from mnas.zoo import MEMBERS
 
-    rows = [{"name": name, **network_fields(spec)} for name, spec in ZOO.items()]
+    rows = [
+        {"name": name, **network_fields(member.spec), **member.accuracy_fields()}
+        for name, member in MEMBERS.items()
+    ]
     print_result({"networks": rows}, zoo_table(rows), as_json)
 
 
@@ -32,10 +35,13 @@ def zoo_show(
     """Shows one published network: its counts and blocks."""
     from mnas.records import network_fields
     from mnas.summary import zoo_table
-    from mnas.zoo import published
+    from mnas.zoo import member
 
-    fields = {"name": name, **network_fields(published(name))}
-    print_result(fields, "\n".join([zoo_table([fields]), "", *(fields["block_strings"] or [])]), as_json)
+    found = member(name)
+    fields = {"name": name, **network_fields(found.spec), **found.accuracy_fields()}
+    source = [f"top-1: {found.source}"] if found.source else []
+    text = "\n".join([zoo_table([fields]), *source, "", *(fields["block_strings"] or [])])
+    print_result(fields, text, as_json)
 
 
 @zoo.command("measure")

@@ -68,6 +68,8 @@ def refuse_timm(spec: NetworkSpec) -> None:
     problems = []
     if spec.stem_stride != TIMM_STEM_STRIDE:
         problems.append(f"the stem has stride {spec.stem_stride}, where timm has {TIMM_STEM_STRIDE}")
+    problems += [f"the stem is {spec.stem!r}, where timm has 'conv'"] if spec.stem != "conv" else []
+    problems += [f"the head is {spec.head!r}, where timm has 'conv'"] if spec.head != "conv" else []
     for number, (stage, segment) in enumerate(zip(spec.stages, segments(spec)[1:-1], strict=True), 1):
         try:
             said = decode_stage(encode_stage(stage))

@@ -1,4 +1,4 @@
-"""Published networks as specs. Parameters and multiply-adds equal the published integers (tests hold that).
+"""EfficientNet, MnasNet and MobileNetV2.
 
 Norm and padding are those of timm's plain models (eps 1e-5, momentum 0.1, symmetric padding); the first
 TensorFlow releases used eps 1e-3 and `same` padding, which changes no count.
@@ -6,9 +6,9 @@ TensorFlow releases used eps 1e-3 and `same` padding, which changes no count.
 
 from collections.abc import Sequence
 
-from mnas.errors import UnknownNameError
 from mnas.search_space.block_strings import decode_stages
 from mnas.search_space.spec import Activation, NetworkSpec, Style
+from mnas.zoo.member import Member
 
 
 def _network(
@@ -24,7 +24,7 @@ def _network(
     )
 
 
-ZOO: dict[str, NetworkSpec] = {
+_SPECS: dict[str, NetworkSpec] = {
     # EfficientNet (arXiv 1905.11946), Table 1; survival 0.8: efficientnet_builder.py.
     "efficientnet_b0": _network(
         32,
@@ -97,13 +97,4 @@ ZOO: dict[str, NetworkSpec] = {
     ),
 }
 
-
-def published(name: str) -> NetworkSpec:
-    """The published network of that name, at its paper's resolution with 1000 classes.
-
-    Raises:
-        UnknownNameError: no such network; the nearest name is named.
-    """
-    if name not in ZOO:
-        raise UnknownNameError("network", name, ZOO, hint="List them with: mnas zoo list")
-    return ZOO[name]
+MEMBERS = {name: Member(spec) for name, spec in _SPECS.items()}
