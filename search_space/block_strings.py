@@ -35,7 +35,7 @@ def encode_stage(stage: StageSpec) -> str:
         )
     parts = [code, f"r{stage.repeats}", f"k{stage.kernel}", f"s{stage.stride}"]
     if code != "cn":
-        parts.append(f"e{stage.expansion}")
+        parts.append(f"e{stage.expansion!r}")
     parts.append(f"c{stage.out_channels}")
     if stage.se_ratio:
         parts.append(f"se{stage.se_ratio:g}")
@@ -69,11 +69,10 @@ def decode_stage(text: str) -> StageSpec:
         else:
             values[match[1]] = match[2]
     missing = [name for name in "rksc" if name not in values]
-    whole = [name for name in "rksec" if not values.get(name, "1").isdigit()]
+    whole = [name for name in "rksc" if not values.get(name, "1").isdigit()]
     if missing or whole or (code == "cn" and values.keys() & {"e", "se"}):
         raise InputError(
-            f"block string {text!r}: needs r, k, s, c as whole numbers, e only as a whole number, "
-            f"and for cn neither e nor se."
+            f"block string {text!r}: needs r, k, s, c as whole numbers, and for cn neither e nor se."
         )
     return StageSpec(
         op=_OPS[code],
@@ -81,10 +80,14 @@ def decode_stage(text: str) -> StageSpec:
         stride=int(values["s"]),
         out_channels=int(values["c"]),
         repeats=int(values["r"]),
-        expansion=int(values.get("e", "1")),
+        expansion=_number(values.get("e", "1")),
         se_ratio=float(values.get("se", "0")),
         skip=skip,
     )
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdigit() else float(text)
 
 
 def encode_stages(stages: Iterable[StageSpec]) -> list[str]:

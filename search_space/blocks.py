@@ -24,7 +24,7 @@ from mnas.search_space.program import (
     Shape,
     Shuffle,
 )
-from mnas.search_space.spec import Head, NetworkSpec, StageSpec, Stem, Style
+from mnas.search_space.spec import WIDENING, Head, NetworkSpec, StageSpec, Stem, Style
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,13 @@ class Layer:
         """
         ratio = self.stage.se_ratio
         return max(1, int(self.stage.out_channels * ratio)) if ratio else 0
+
+    @property
+    def inner_channels(self) -> int:
+        """Channels inside: those of the input times the expansion, or those of the output over it."""
+        if self.stage.op in WIDENING:
+            return round(self.in_shape[0] * self.stage.expansion)
+        return self.stage.out_channels // int(self.stage.expansion)
 
 
 class _Chain:
@@ -90,6 +97,28 @@ class _Chain:
     def shuffle(self, name: str, groups: int) -> Self:
         """Nothing where it would change nothing: with one group, or with as many as there are channels."""
         return self if groups in (1, self.shape[0]) else self.add(name, Shuffle(self.shape, groups))
+
+    def ghost(self, out_channels: int, kernel: int = 1, stride: int = 1, *, activate: bool = True) -> Self:
+        """A convolution to half of the channels; a 3x3 depthwise one makes the others of them, and stands behind.
+
+        Reference: GhostNet (arXiv 1911.11907), sec. 3.1, with ratio s = 2 and d = 3, as in sec. 4.1 and its code.
+        """
+        half = -(-out_channels // 2)
+        primary = _Chain(self.shape, self.style).conv("conv", half, kernel, stride).norm("bn")
+        cheap = _Chain(primary.shape, self.style).conv("conv", half, 3, groups=half).norm("bn")
+        if activate:
+            primary.activate("act")
+            cheap.activate("act")
+        self.add("primary_conv", primary.finish("Primary"))
+        self.add("cheap_operation", Block("Cheap", cheap.in_shape, tuple(cheap.steps), "concat"))
+        return self if 2 * half == out_channels else self.add("cut", MatchChannels(self.shape, out_channels))
+
+    def ghost_module(self, name: str, out_channels: int, *, activate: bool) -> Self:
+        """The same as a block of its own."""
+        return self.add(
+            name,
+            _Chain(self.shape, self.style).ghost(out_channels, activate=activate).finish("GhostModule"),
+        )
 
     def squeeze_excite(self, reduced: int) -> Self:
         """Reference: SENet (arXiv 1709.01507); 1x1 convolutions with bias, sigmoid gate."""
@@ -135,7 +164,8 @@ class _Chain:
             case "pool":
                 return "add", _pool_shortcut(self.in_shape, layer.stride, self.shape[0])
             case skip if layer.stride > 1 or self.in_shape != self.shape:
-                shortcut = None if skip == "identity" else _conv_shortcut(layer, self.shape[0])
+                made = _depthwise_shortcut if skip == "depthwise" else _conv_shortcut
+                shortcut = None if skip == "identity" else made(layer, self.shape[0])
                 return (None if shortcut is None else "add"), shortcut
             case _:
                 return "add", None
@@ -163,6 +193,13 @@ def _conv_shortcut(layer: Layer, out_channels: int) -> Block:
     return chain.conv("conv", out_channels, 1, stride).norm("bn").finish(label)
 
 
+def _depthwise_shortcut(layer: Layer, out_channels: int) -> Block:
+    """Depthwise k x k with the stride and norm, 1x1 convolution and norm: GhostNet's."""
+    chain, channels = _Chain(layer.in_shape, layer.style), layer.in_shape[0]
+    chain.conv("conv_dw", channels, layer.stage.kernel, layer.stride, groups=channels).norm("bn_dw")
+    return chain.conv("conv", out_channels).norm("bn").finish("DepthwiseShortcut")
+
+
 def conv(layer: Layer) -> Block:
     """k x k convolution, norm, activation, squeeze-and-excitation (timm's ConvBnAct, with SE)."""
     stage = layer.stage
@@ -185,7 +222,7 @@ def mbconv(layer: Layer) -> Block:
 
     Reference: MobileNetV2 (arXiv 1801.04381), with SE as in MnasNet (arXiv 1807.11626), sec. 4.1.
     """
-    stage, inner = layer.stage, layer.in_shape[0] * layer.stage.expansion
+    stage, inner = layer.stage, layer.inner_channels
     chain = _Chain(layer.in_shape, layer.style)
     chain.conv("conv_pw", inner).norm("bn1").activate("act1")
     chain.conv("conv_dw", inner, stage.kernel, layer.stride, groups=inner).norm("bn2").activate("act2")
@@ -224,7 +261,7 @@ def bottleneck(layer: Layer) -> Block:
     Reference: ResNet (arXiv 1512.03385), Fig. 5, right; the stride as in ResNet-D (arXiv 1812.01187), sec. 4.1;
     squeeze-and-excitation as in ResNet-RS (arXiv 2103.07579), of the block's output.
     """
-    stage, inner = layer.stage, layer.stage.out_channels // layer.stage.expansion
+    stage, inner = layer.stage, layer.inner_channels
     chain = _Chain(layer.in_shape, layer.style)
     chain.conv_norm(1, inner).activate("act1")
     chain.conv_norm(2, inner, stage.kernel, layer.stride, groups=stage.groups).activate("act2")
@@ -238,7 +275,7 @@ def xblock(layer: Layer) -> Block:
     Reference: RegNet (arXiv 2003.13678), sec. 3.2 and Fig. 4; squeeze-and-excitation as in pycls (models/blocks.py):
     channels inside from the block's input.
     """
-    stage, inner = layer.stage, layer.stage.out_channels // layer.stage.expansion
+    stage, inner = layer.stage, layer.inner_channels
     chain = _Chain(layer.in_shape, layer.style)
     chain.conv_norm(1, inner).activate("act1")
     chain.conv_norm(2, inner, stage.kernel, layer.stride, groups=stage.groups).activate("act2")
@@ -304,7 +341,7 @@ def igcv3(layer: Layer) -> Block:
 
     Reference: IGCV3 (arXiv 1806.00178), and its code (homles11/IGCV3, symbols/igcv3.py).
     """
-    stage, inner = layer.stage, layer.in_shape[0] * layer.stage.expansion
+    stage, inner = layer.stage, layer.inner_channels
     chain = _Chain(layer.in_shape, layer.style)
     chain.conv("conv_pw", inner, groups=stage.groups).norm("bn1").shuffle("shuffle", stage.groups)
     chain.conv("conv_dw", inner, stage.kernel, layer.stride, groups=inner).norm("bn2").activate("act2")
@@ -312,6 +349,28 @@ def igcv3(layer: Layer) -> Block:
         "bn3"
     )
     return chain.finish_with_skip("IGCV3", layer)
+
+
+def ghost_module(layer: Layer) -> Block:
+    """The Ghost module in the place of a k x k convolution, norm and activation, with squeeze-and-excitation."""
+    stage = layer.stage
+    chain = _Chain(layer.in_shape, layer.style).ghost(stage.out_channels, stage.kernel, layer.stride)
+    return chain.squeeze_excite(layer.se_channels).finish_with_skip("GhostModule", layer)
+
+
+def ghost(layer: Layer) -> Block:
+    """A Ghost module that expands, with a stride a depthwise k x k, SE, a linear Ghost module.
+
+    Reference: GhostNet (arXiv 1911.11907), Fig. 3 and Table 1.
+    """
+    stage, inner = layer.stage, layer.inner_channels
+    chain = _Chain(layer.in_shape, layer.style).ghost_module("ghost1", inner, activate=True)
+    if layer.stride > 1:
+        chain.conv("conv_dw", inner, stage.kernel, layer.stride, groups=inner).norm("bn_dw")
+    chain.squeeze_excite(layer.se_channels)
+    return chain.ghost_module("ghost2", stage.out_channels, activate=False).finish_with_skip(
+        "GhostBottleneck", layer
+    )
 
 
 BLOCKS: dict[str, Callable[[Layer], Block]] = {
@@ -325,6 +384,8 @@ BLOCKS: dict[str, Callable[[Layer], Block]] = {
     "igcv1": igcv1,
     "igcv2": igcv2,
     "igcv3": igcv3,
+    "ghost_module": ghost_module,
+    "ghost": ghost,
 }
 
 

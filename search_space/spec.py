@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from math import inf
 from typing import Any, Literal, Self
 
 from mnas.errors import InputError
 
-Skip = Literal["identity", "none", "pool", "conv", "avg"]
+Skip = Literal["identity", "none", "pool", "conv", "avg", "depthwise"]
 Activation = Literal["relu", "relu6", "silu"]
 Padding = Literal["symmetric", "same"]
 Stem = Literal["conv", "max_pool", "deep"]
 Head = Literal["conv", "pool"]
 
-SKIPS: tuple[Skip, ...] = ("identity", "none", "pool", "conv", "avg")
+SKIPS: tuple[Skip, ...] = ("identity", "none", "pool", "conv", "avg", "depthwise")
 ACTIVATIONS: tuple[Activation, ...] = ("relu", "relu6", "silu")
 PADDINGS: tuple[Padding, ...] = ("symmetric", "same")
 STEMS: tuple[Stem, ...] = ("conv", "max_pool", "deep")
@@ -28,9 +29,13 @@ OPS: tuple[str, ...] = (
     "bottleneck",
     "xblock",
     *INTERLEAVED,
+    "ghost_module",
+    "ghost",
 )
-# Those with channels inside that `expansion` decides, and those that may have groups.
-EXPANDING = ("mbconv", "bottleneck", "xblock", "igcv3")
+# Those with channels inside that are the channels in times `expansion`, those where they are the channels out over it,
+# and those that may have groups.
+WIDENING = ("mbconv", "igcv3", "ghost")
+EXPANDING = (*WIDENING, "bottleneck", "xblock")
 GROUPED = ("bottleneck", "xblock", *INTERLEAVED)
 FORMAT = "mnas.network/1"
 
@@ -68,18 +73,21 @@ class StageSpec:
     Args:
         op: `conv` (k x k convolution), `sepconv` (depthwise separable), `mbconv` (inverted bottleneck),
             `projection` (k x k convolution and norm, no activation), `basic` and `bottleneck` (ResNet's),
-            `xblock` (RegNet's), or `igcv1`, `igcv2` and `igcv3` (interleaved group convolutions).
+            `xblock` (RegNet's), `igcv1`, `igcv2` and `igcv3` (interleaved group convolutions), `ghost_module` (k x k
+            convolution to half of the channels, 3x3 depthwise from those to the others) or `ghost` (GhostNet's
+            bottleneck).
         kernel: odd, in pixels.
         stride: of the first layer, 1 or 2.
         out_channels: of each layer.
         repeats: number of layers, at least 1.
-        expansion: of `mbconv` and `igcv3`, the channels inside over the channels in; of `bottleneck` and `xblock`, the
-            channels out over the channels inside; 1 for the other ops.
+        expansion: of `mbconv`, `igcv3` and `ghost`, the channels inside over the channels in, which need not be whole;
+            of `bottleneck` and `xblock`, the channels out over the channels inside; 1 for the other ops.
         se_ratio: squeeze-and-excitation channels over the channels *in*, for `basic` and `bottleneck` over the
             channels *out*; 0 is none.
         skip: `identity` (where shapes match), `none`, `pool` (3x3 average pool, channels cut or padded), or what
-            stands in for the identity where shapes differ: `conv` (1x1 convolution with the block's stride and norm)
-            or `avg` (2x2 average pool where the block has a stride, 1x1 convolution, norm).
+            stands in for the identity where shapes differ: `conv` (1x1 convolution with the block's stride and norm),
+            `avg` (2x2 average pool where the block has a stride, 1x1 convolution, norm) or `depthwise` (k x k with the
+            block's stride, norm, 1x1 convolution, norm).
         groups: of the k x k convolution in `bottleneck`, `xblock` and `igcv1`, of the first 1x1 convolution in
             `igcv2`, of both in `igcv3`; 1 for the other ops.
         drop_path_share: of the network's drop_path, what each block of the stage has; None is the network's rule.
@@ -93,7 +101,7 @@ class StageSpec:
     stride: int
     out_channels: int
     repeats: int = 1
-    expansion: int = 1
+    expansion: float = 1
     se_ratio: float = 0.0
     skip: Skip = "identity"
     groups: int = 1
@@ -106,19 +114,25 @@ class StageSpec:
         _positive_int("kernel", self.kernel)
         _positive_int("out_channels", self.out_channels)
         _positive_int("repeats", self.repeats)
-        _positive_int("expansion", self.expansion)
+        self._check_expansion()
         if self.kernel % 2 == 0:
             raise InputError(f"kernel must be odd, got {self.kernel}.")
         _positive_int("groups", self.groups)
-        if self.op not in EXPANDING and self.expansion != 1:
-            raise InputError(
-                f"expansion belongs to {', '.join(EXPANDING)}; {self.op} takes 1, got {self.expansion}."
-            )
         if not 0 <= self.se_ratio <= 1:
             raise InputError(f"se_ratio must lie in [0, 1], got {self.se_ratio!r}.")
         if self.drop_path_share is not None and not 0 <= self.drop_path_share <= 1:
             raise InputError(f"drop_path_share must lie in [0, 1], got {self.drop_path_share!r}.")
         self._check_groups()
+
+    def _check_expansion(self) -> None:
+        if self.op not in WIDENING or not isinstance(self.expansion, float):
+            _positive_int("expansion", self.expansion)
+        elif not 1 <= self.expansion < inf:
+            raise InputError(f"expansion must be a number of at least 1, got {self.expansion!r}.")
+        if self.op not in EXPANDING and self.expansion != 1:
+            raise InputError(
+                f"expansion belongs to {', '.join(EXPANDING)}; {self.op} takes 1, got {self.expansion}."
+            )
 
     def _check_groups(self) -> None:
         if self.op not in GROUPED:
@@ -127,7 +141,7 @@ class StageSpec:
                     f"groups belong to {' and '.join(GROUPED)}; {self.op} takes 1, got {self.groups}."
                 )
             return
-        inside = 1 if self.op in INTERLEAVED else self.expansion
+        inside = 1 if self.op in INTERLEAVED else int(self.expansion)
         if self.out_channels % (inside * self.groups):
             raise InputError(
                 f"{self.op} with expansion {self.expansion} and {self.groups} groups needs out_channels that are a "

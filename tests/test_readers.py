@@ -117,6 +117,7 @@ EXPANSIONS_AND_GROUPS = {
     "igcv1": (1, 2),
     "igcv2": (1, 2),
     "igcv3": (3, 2),
+    "ghost": (2.5, 1),
 }
 
 
@@ -339,7 +340,7 @@ def test_a_block_with_every_kind_of_step_exports_and_compiles():
     )
 
 
-@pytest.mark.parametrize("op", ["basic", "bottleneck", "xblock", "igcv1", "igcv2", "igcv3"])
+@pytest.mark.parametrize("op", ["basic", "bottleneck", "xblock", "igcv1", "igcv2", "igcv3", "ghost"])
 @pytest.mark.parametrize("skip", SKIPS)
 def test_blocks_with_skips_export_and_compile(op, skip):
     _exports_and_compiles(block_of(op, 3, 2, 0.25, skip, out=12, style=Style("relu"), drop_path=0.5))

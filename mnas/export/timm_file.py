@@ -81,7 +81,7 @@ def refuse_timm(spec: NetworkSpec) -> None:
                 f"stage {number}: se_ratio {stage.se_ratio!r} has more digits than its block string {said.se_ratio!r}"
             )
         for channels in dict.fromkeys((segment.in_shape[0], stage.out_channels)[: stage.repeats]):
-            inner = channels * stage.expansion
+            inner = round(channels * stage.expansion)
             ours = Layer(stage, (channels, 1, 1), 1, spec.style).se_channels
             theirs = round(inner * (stage.se_ratio / stage.expansion))
             if stage.op == "mbconv" and inner % 8:
