@@ -25,8 +25,6 @@ GROUPS = 2
 # The space: groups of the paper's ablation, and depths from MobileNetV2's to IGCV3-D's.
 SPACE_GROUPS, SPACE_KERNELS, SPACE_EXPANSIONS = (1, 2, 4), (3, 5), (4, 6)
 SPACE_LAYERS = ((1,), (2, 3, 4), (3, 4, 6), (4, 6, 8), (3, 4, 6), (3, 4, 6), (1,))
-# Widths by name: factors of all channels but the head's, which stay whole numbers with two groups.
-WIDTHS = {"igcv3": 1.0, "igcv3_075": 0.75, "igcv3_050": 0.5, "igcv3_025": 0.25}
 
 
 def igcv3_network(
@@ -55,9 +53,6 @@ def _network(
     stem: int, stages: tuple[StageSpec, ...], head: int, resolution: int, num_classes: int
 ) -> NetworkSpec:
     return NetworkSpec(stem, stages, head, resolution, num_classes, drop_path=0.0, style=Style("relu6"))
-
-
-IGCV3S: dict[str, NetworkSpec] = {name: igcv3_network(width) for name, width in WIDTHS.items()}
 
 
 @lru_cache(maxsize=1024)

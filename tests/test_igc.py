@@ -31,9 +31,10 @@ from mnas.search_space.igc import (
     path_counts,
     strict_complementarity,
 )
-from mnas.search_space.igcv3 import IGCV3S, igcv3_network
+from mnas.search_space.igcv3 import igcv3_network
 from mnas.search_space.program import Conv, MaxPool, Shuffle
 from mnas.search_space.space_file import space_from_file
+from mnas.zoo import member, published
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -265,17 +266,23 @@ def by_hand(width: float) -> tuple[int, int]:
     ("name", "width"), [("igcv3", 1), ("igcv3_075", 0.75), ("igcv3_050", 0.5), ("igcv3_025", 0.25)]
 )
 def test_igcv3_has_the_published_parameters(name: str, width: float) -> None:
-    cost = network_cost(IGCV3S[name])
+    cost = network_cost(published(name))
     assert cost.params == PUBLISHED[name] == by_hand(width)[0]
     assert cost.madds == by_hand(width)[1]
-    assert sum(p.numel() for p in build_module(IGCV3S[name]).parameters()) == cost.params
+    assert sum(p.numel() for p in build_module(published(name)).parameters()) == cost.params
+
+
+def test_members_are_known_by_their_names_and_accuracy() -> None:
+    assert member("igcv3_w3d4").spec == published("igcv3_075")
+    assert member("igcv3").top1 == 0.722
+    assert all(member(name).source for name in PUBLISHED)
 
 
 def test_igcv3_is_activated_behind_the_depthwise_convolutions_alone() -> None:
-    program = str(build_module(IGCV3S["igcv3_025"]).blocks[1][1])
+    program = str(build_module(published("igcv3_025")).blocks[1][1])
     assert program.startswith("IGCV3(")
     assert program.count("ReLU6") == 1
-    nodes = [node.op_type for node in build_graph(IGCV3S["igcv3"]).graph.node]
+    nodes = [node.op_type for node in build_graph(published("igcv3")).graph.node]
     # Stem, 32 blocks, head; a shuffle in each block; a sum in 25 of them.
     assert (nodes.count("Clip"), nodes.count("Gather"), nodes.count("Add")) == (34, 32, 25)
 
@@ -293,10 +300,10 @@ def test_a_scaled_network_keeps_its_groups() -> None:
     spec = NetworkSpec(24, (StageSpec("igcv1", 3, 1, 24, 2, groups=12),), 32, 32, 10)
     grown = scale(spec, depth=1.0, width=1.5, resolution=32)
     assert (grown.stem_channels, grown.stages[0].out_channels, grown.stages[0].groups) == (48, 48, 12)
-    assert scale(IGCV3S["igcv3"], depth=1.0, width=1.0, resolution=224) == IGCV3S["igcv3"]
+    assert scale(published("igcv3"), depth=1.0, width=1.0, resolution=224) == published("igcv3")
 
 
 def test_specs_survive_json_and_are_described() -> None:
-    spec = IGCV3S["igcv3_050"]
+    spec = published("igcv3_050")
     assert NetworkSpec.from_dict(spec.to_dict()) == spec
     assert describe(spec.stages[1]) == "IGCV3-6 3\N{MULTIPLICATION SIGN}3, 2 groups"

@@ -19,7 +19,7 @@ from mnas.search_space import (
     network_cost,
     round_filters,
 )
-from mnas.search_space.igcv3 import IGCV3S, igcv3_space
+from mnas.search_space.igcv3 import igcv3_space
 from mnas.search_space.mnasnet import MOBILENETV2, Reference
 from mnas.search_space.regnet import regnet_space
 from mnas.search_space.resnet import resnet_rs_space
@@ -186,11 +186,11 @@ def test_igcv3_is_a_member_of_its_space() -> None:
     # Kernel and groups; expansion in all but the first block; three depths in all but the first and last.
     assert space.size == space.distinct == 6 * 36**5 * 12
     values: dict[str, int | float | str] = {}
-    for number, stage in enumerate(IGCV3S["igcv3"].stages, 1):
+    for number, stage in enumerate(published("igcv3").stages, 1):
         values |= {f"block{number}.kernel": 3, f"block{number}.groups": 2}
         values |= {f"block{number}.expansion": stage.expansion} if number > 1 else {}
         values |= {f"block{number}.layers": stage.repeats} if 1 < number < 7 else {}
-    assert space.decode(space.from_values(values)) == IGCV3S["igcv3"]
+    assert space.decode(space.from_values(values)) == published("igcv3")
 
 
 def test_small_images_keep_a_least_size() -> None:
