@@ -97,7 +97,7 @@ def _operation(operation: Operation) -> dict[str, float]:
         case Activate(in_shape=(_, 1, 1)) | GlobalPool() | BatchNorm() | DropPath() | Dropout():
             return {}  # free, or folded into the convolution before
         case Activate(in_shape=in_shape, kind=kind):
-            return {"silu_elements" if kind in ("silu", "sigmoid") else "clamp_elements": prod(in_shape)}
+            return {"clamp_elements" if kind in ("relu", "relu6") else "silu_elements": prod(in_shape)}
         case AvgPool(in_shape=(channels, _, _)):
             return {f"pool_elements{_unaligned(channels)}": prod(operation.out_shape)}
         case MaxPool():

@@ -315,6 +315,11 @@ class _Writer:
                 return self.node("Clip", name, [source, low, high])
             case "sigmoid":
                 return self.node("Sigmoid", name, [source])
+            case "hard_sigmoid":
+                return self.node("HardSigmoid", name, [source], alpha=1 / 6, beta=0.5)
+            case "hard_swish":  # onnxruntime has no kernel for HardSwish, and makes these two of it
+                gate = self.node("HardSigmoid", f"{name}.gate", [source], alpha=1 / 6, beta=0.5)
+                return self.node("Mul", name, [source, gate])
             case "silu":  # onnxruntime fuses these two nodes into one
                 gate = self.node("Sigmoid", f"{name}.sigmoid", [source])
                 return self.node("Mul", name, [source, gate])

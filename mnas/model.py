@@ -34,11 +34,13 @@ _ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
     "silu": nn.SiLU,
+    "hard_swish": nn.Hardswish,
     "sigmoid": nn.Sigmoid,
+    "hard_sigmoid": nn.Hardsigmoid,
 }
 
 # Computed in the memory of the norm before them, which nothing else reads: a pass over memory less in training.
-_IN_PLACE = ("relu", "relu6", "silu")
+_IN_PLACE = ("relu", "relu6", "silu", "hard_swish")
 
 
 def build_module(spec: NetworkSpec, *, seed: int = 0, channels_last: bool = True) -> nn.Module:

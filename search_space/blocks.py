@@ -24,7 +24,8 @@ from mnas.search_space.program import (
     Shape,
     Shuffle,
 )
-from mnas.search_space.spec import WIDENING, Head, NetworkSpec, StageSpec, Stem, Style
+from mnas.search_space.rounding import round_filters
+from mnas.search_space.spec import Activation, Head, NetworkSpec, StageSpec, Stem, Style
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,24 @@ class Layer:
     drop_path: float = 0.0
 
     @property
-    def se_channels(self) -> int:
-        """Channels inside squeeze-and-excitation, from the block's input; 0 is none.
+    def inside(self) -> int:
+        """Channels of the k x k convolution."""
+        return self.stage.inside(self.in_shape[0])
 
-        Reference: mnasnet_model.py and efficientnet_model.py: max(1, int(input filters x ratio)).
+    @property
+    def se_channels(self) -> int:
+        """Channels inside squeeze-and-excitation, from the block's input or the channels inside; 0 is none.
+
+        Reference: mnasnet_model.py and efficientnet_model.py: max(1, int(input filters x ratio)); mobilenet_v3.py of
+        tf_slim: those inside x ratio, to a multiple of 8.
         """
-        ratio = self.stage.se_ratio
-        return max(1, int(self.in_shape[0] * ratio)) if ratio else 0
+        ratio, style = self.stage.se_ratio, self.style
+        if not ratio:
+            return 0
+        wanted = (self.in_shape[0] if style.se_of == "in" else self.inside) * ratio
+        return (
+            max(1, int(wanted)) if style.se_divisor == 1 else round_filters(wanted, divisor=style.se_divisor)
+        )
 
     @property
     def se_out_channels(self) -> int:
@@ -55,21 +67,20 @@ class Layer:
         ratio = self.stage.se_ratio
         return max(1, int(self.stage.out_channels * ratio)) if ratio else 0
 
-    @property
-    def inner_channels(self) -> int:
-        """Channels inside: those of the input times the expansion, or those of the output over it."""
-        if self.stage.op in WIDENING:
-            return round(self.in_shape[0] * self.stage.expansion)
-        return self.stage.out_channels // int(self.stage.expansion)
-
 
 class _Chain:
     """Appends named steps and keeps track of the shape."""
 
-    def __init__(self, in_shape: Shape, style: Style) -> None:
+    def __init__(self, in_shape: Shape, style: Style, activation: Activation | None = None) -> None:
         self.in_shape = self.shape = in_shape
         self.style = style
+        self.activation = activation or style.activation
         self.steps: list[tuple[str, Operation | Block]] = []
+
+    @classmethod
+    def of(cls, layer: Layer) -> Self:
+        """For the steps of a layer."""
+        return cls(layer.in_shape, layer.style, layer.stage.activation)
 
     def add(self, name: str, step: Operation | Block) -> Self:
         self.steps.append((name, step))
@@ -86,7 +97,7 @@ class _Chain:
         return self.add(name, BatchNorm(self.shape, self.style.norm_eps, self.style.norm_momentum))
 
     def activate(self, name: str) -> Self:
-        return self.add(name, Activate(self.shape, self.style.activation))
+        return self.add(name, Activate(self.shape, self.activation))
 
     def conv_norm(
         self, number: int, out_channels: int, kernel: int = 1, stride: int = 1, *, groups: int = 1
@@ -98,14 +109,18 @@ class _Chain:
         """Nothing where it would change nothing: with one group, or with as many as there are channels."""
         return self if groups in (1, self.shape[0]) else self.add(name, Shuffle(self.shape, groups))
 
+    def chain(self, in_shape: Shape) -> "_Chain":
+        """An empty one of the same style."""
+        return _Chain(in_shape, self.style, self.activation)
+
     def ghost(self, out_channels: int, kernel: int = 1, stride: int = 1, *, activate: bool = True) -> Self:
         """A convolution to half of the channels; a 3x3 depthwise one makes the others of them, and stands behind.
 
-        Reference: GhostNet (arXiv 1911.11907), sec. 3.1, with ratio s = 2 and d = 3, as in sec. 4.1 and its code.
+        Reference: GhostNet (arXiv 1911.11907), sec. 3.1, with the ratio s = 2 and the kernel d = 3 of its code.
         """
         half = -(-out_channels // 2)
-        primary = _Chain(self.shape, self.style).conv("conv", half, kernel, stride).norm("bn")
-        cheap = _Chain(primary.shape, self.style).conv("conv", half, 3, groups=half).norm("bn")
+        primary = self.chain(self.shape).conv("conv", half, kernel, stride).norm("bn")
+        cheap = self.chain(primary.shape).conv("conv", half, 3, groups=half).norm("bn")
         if activate:
             primary.activate("act")
             cheap.activate("act")
@@ -115,10 +130,8 @@ class _Chain:
 
     def ghost_module(self, name: str, out_channels: int, *, activate: bool) -> Self:
         """The same as a block of its own."""
-        return self.add(
-            name,
-            _Chain(self.shape, self.style).ghost(out_channels, activate=activate).finish("GhostModule"),
-        )
+        module = self.chain(self.shape).ghost(out_channels, activate=activate)
+        return self.add(name, module.finish("GhostModule"))
 
     def squeeze_excite(self, reduced: int) -> Self:
         """Reference: SENet (arXiv 1709.01507); 1x1 convolutions with bias, sigmoid gate."""
@@ -129,9 +142,9 @@ class _Chain:
         steps: tuple[tuple[str, Operation], ...] = (
             ("pool", GlobalPool(self.shape)),
             ("conv_reduce", Conv(pooled, reduced, 1, bias=True)),
-            ("act1", Activate(inner, self.style.activation)),
+            ("act1", Activate(inner, self.style.se_activation or self.activation)),
             ("conv_expand", Conv(inner, self.shape[0], 1, bias=True)),
-            ("gate", Activate(pooled, "sigmoid")),
+            ("gate", Activate(pooled, self.style.se_gate)),
         )
         return self.add("se", Block("SqueezeExcite", self.shape, steps, combine="multiply"))
 
@@ -147,7 +160,7 @@ class _Chain:
             activate_after: puts an activation after the sum, or at the end where nothing is added.
         """
         combine, shortcut = self._skip(layer)
-        after = Activate(self.shape, self.style.activation) if activate_after else None
+        after = Activate(self.shape, self.activation) if activate_after else None
         if combine is None:
             if after is not None:
                 self.add("act", after)
@@ -185,7 +198,7 @@ def _conv_shortcut(layer: Layer, out_channels: int) -> Block:
 
     Reference: ResNet (arXiv 1512.03385), sec. 3.3, option B; ResNet-D (arXiv 1812.01187), sec. 4.1.
     """
-    chain, stride = _Chain(layer.in_shape, layer.style), layer.stride
+    chain, stride = _Chain.of(layer), layer.stride
     if layer.stage.skip == "avg" and stride > 1:
         chain.add("pool", AvgPool(chain.shape, stride, stride))
         stride = 1
@@ -195,7 +208,7 @@ def _conv_shortcut(layer: Layer, out_channels: int) -> Block:
 
 def _depthwise_shortcut(layer: Layer, out_channels: int) -> Block:
     """Depthwise k x k with the stride and norm, 1x1 convolution and norm: GhostNet's."""
-    chain, channels = _Chain(layer.in_shape, layer.style), layer.in_shape[0]
+    chain, channels = _Chain.of(layer), layer.in_shape[0]
     chain.conv("conv_dw", channels, layer.stage.kernel, layer.stride, groups=channels).norm("bn_dw")
     return chain.conv("conv", out_channels).norm("bn").finish("DepthwiseShortcut")
 
@@ -203,7 +216,7 @@ def _depthwise_shortcut(layer: Layer, out_channels: int) -> Block:
 def conv(layer: Layer) -> Block:
     """k x k convolution, norm, activation, squeeze-and-excitation (timm's ConvBnAct, with SE)."""
     stage = layer.stage
-    chain = _Chain(layer.in_shape, layer.style)
+    chain = _Chain.of(layer)
     chain.conv("conv", stage.out_channels, stage.kernel, layer.stride).norm("bn1").activate("act1")
     return chain.squeeze_excite(layer.se_channels).finish_with_skip("ConvBnAct", layer)
 
@@ -211,7 +224,7 @@ def conv(layer: Layer) -> Block:
 def sepconv(layer: Layer) -> Block:
     """Depthwise k x k, SE, linear 1x1 (timm's DepthwiseSeparableConv; MBConv with expansion 1)."""
     stage, channels = layer.stage, layer.in_shape[0]
-    chain = _Chain(layer.in_shape, layer.style)
+    chain = _Chain.of(layer)
     chain.conv("conv_dw", channels, stage.kernel, layer.stride, groups=channels).norm("bn1").activate("act1")
     chain.squeeze_excite(layer.se_channels).conv("conv_pw", stage.out_channels).norm("bn2")
     return chain.finish_with_skip("SepConv", layer)
@@ -222,12 +235,23 @@ def mbconv(layer: Layer) -> Block:
 
     Reference: MobileNetV2 (arXiv 1801.04381), with SE as in MnasNet (arXiv 1807.11626), sec. 4.1.
     """
-    stage, inner = layer.stage, layer.inner_channels
-    chain = _Chain(layer.in_shape, layer.style)
+    stage, inner = layer.stage, layer.inside
+    chain = _Chain.of(layer)
     chain.conv("conv_pw", inner).norm("bn1").activate("act1")
     chain.conv("conv_dw", inner, stage.kernel, layer.stride, groups=inner).norm("bn2").activate("act2")
     chain.squeeze_excite(layer.se_channels).conv("conv_pwl", stage.out_channels).norm("bn3")
     return chain.finish_with_skip("MBConv", layer)
+
+
+def fused_mbconv(layer: Layer) -> Block:
+    """k x k expansion, SE, linear 1x1 projection (timm's EdgeResidual).
+
+    Reference: EfficientNetV2 (arXiv 2104.00298), Fig. 2.
+    """
+    chain = _Chain.of(layer)
+    chain.conv("conv_exp", layer.inside, layer.stage.kernel, layer.stride).norm("bn1").activate("act1")
+    chain.squeeze_excite(layer.se_channels).conv("conv_pwl", layer.stage.out_channels).norm("bn2")
+    return chain.finish_with_skip("FusedMBConv", layer)
 
 
 def projection(layer: Layer) -> Block:
@@ -236,7 +260,7 @@ def projection(layer: Layer) -> Block:
     Reference: ResNet (arXiv 1512.03385), sec. 3.3, option B: the projection shortcut.
     """
     stage = layer.stage
-    chain = _Chain(layer.in_shape, layer.style)
+    chain = _Chain.of(layer)
     chain.conv("conv", stage.out_channels, stage.kernel, layer.stride).norm("bn1")
     return chain.squeeze_excite(layer.se_channels).finish_with_skip("Projection", layer)
 
@@ -247,7 +271,7 @@ def basic(layer: Layer) -> Block:
     Reference: ResNet (arXiv 1512.03385), Fig. 5, left.
     """
     stage = layer.stage
-    chain = _Chain(layer.in_shape, layer.style)
+    chain = _Chain.of(layer)
     chain.conv_norm(1, stage.out_channels, stage.kernel, layer.stride).activate("act1")
     chain.conv_norm(2, stage.out_channels, stage.kernel)
     return chain.squeeze_excite(layer.se_out_channels).finish_with_skip(
@@ -261,8 +285,8 @@ def bottleneck(layer: Layer) -> Block:
     Reference: ResNet (arXiv 1512.03385), Fig. 5, right; the stride as in ResNet-D (arXiv 1812.01187), sec. 4.1;
     squeeze-and-excitation as in ResNet-RS (arXiv 2103.07579), of the block's output.
     """
-    stage, inner = layer.stage, layer.inner_channels
-    chain = _Chain(layer.in_shape, layer.style)
+    stage, inner = layer.stage, layer.inside
+    chain = _Chain.of(layer)
     chain.conv_norm(1, inner).activate("act1")
     chain.conv_norm(2, inner, stage.kernel, layer.stride, groups=stage.groups).activate("act2")
     chain.conv_norm(3, stage.out_channels).squeeze_excite(layer.se_out_channels)
@@ -275,8 +299,8 @@ def xblock(layer: Layer) -> Block:
     Reference: RegNet (arXiv 2003.13678), sec. 3.2 and Fig. 4; squeeze-and-excitation as in pycls (models/blocks.py):
     channels inside from the block's input.
     """
-    stage, inner = layer.stage, layer.inner_channels
-    chain = _Chain(layer.in_shape, layer.style)
+    stage, inner = layer.stage, layer.inside
+    chain = _Chain.of(layer)
     chain.conv_norm(1, inner).activate("act1")
     chain.conv_norm(2, inner, stage.kernel, layer.stride, groups=stage.groups).activate("act2")
     chain.squeeze_excite(layer.se_channels).conv_norm(3, stage.out_channels)
@@ -292,10 +316,9 @@ def igcv1(layer: Layer) -> Block:
     """
     stage = layer.stage
     out, partitions = stage.out_channels, stage.out_channels // stage.groups
-    chain = _Chain(layer.in_shape, layer.style)
-    chain.conv("conv1", out, stage.kernel, layer.stride, groups=stage.groups).shuffle(
-        "shuffle1", stage.groups
-    )
+    chain = _Chain.of(layer)
+    chain.conv("conv1", out, stage.kernel, layer.stride, groups=stage.groups)
+    chain.shuffle("shuffle1", stage.groups)
     chain.conv("conv2", out, groups=partitions).norm("bn").activate("act").shuffle("shuffle2", partitions)
     return chain.squeeze_excite(layer.se_channels).finish_with_skip("IGCV1", layer)
 
@@ -308,7 +331,7 @@ def igcv2(layer: Layer) -> Block:
     Reference: IGCV2 (arXiv 1804.06202): W = P_L W_L ... P_2 W_2 P_1 W_1, W_1 channel-wise.
     """
     stage, out = layer.stage, layer.stage.out_channels
-    chain = _Chain(layer.in_shape, layer.style)
+    chain = _Chain.of(layer)
     chain.conv("conv_dw", chain.shape[0], stage.kernel, layer.stride, groups=chain.shape[0])
     sizes = branch_sizes(out, stage.groups)
     for number, size in enumerate(sizes, 1):
@@ -341,20 +364,18 @@ def igcv3(layer: Layer) -> Block:
 
     Reference: IGCV3 (arXiv 1806.00178), and its code (homles11/IGCV3, symbols/igcv3.py).
     """
-    stage, inner = layer.stage, layer.inner_channels
-    chain = _Chain(layer.in_shape, layer.style)
+    stage, inner = layer.stage, layer.inside
+    chain = _Chain.of(layer)
     chain.conv("conv_pw", inner, groups=stage.groups).norm("bn1").shuffle("shuffle", stage.groups)
     chain.conv("conv_dw", inner, stage.kernel, layer.stride, groups=inner).norm("bn2").activate("act2")
-    chain.squeeze_excite(layer.se_channels).conv("conv_pwl", stage.out_channels, groups=stage.groups).norm(
-        "bn3"
-    )
-    return chain.finish_with_skip("IGCV3", layer)
+    chain.squeeze_excite(layer.se_channels).conv("conv_pwl", stage.out_channels, groups=stage.groups)
+    return chain.norm("bn3").finish_with_skip("IGCV3", layer)
 
 
 def ghost_module(layer: Layer) -> Block:
     """The Ghost module in the place of a k x k convolution, norm and activation, with squeeze-and-excitation."""
     stage = layer.stage
-    chain = _Chain(layer.in_shape, layer.style).ghost(stage.out_channels, stage.kernel, layer.stride)
+    chain = _Chain.of(layer).ghost(stage.out_channels, stage.kernel, layer.stride)
     return chain.squeeze_excite(layer.se_channels).finish_with_skip("GhostModule", layer)
 
 
@@ -363,20 +384,19 @@ def ghost(layer: Layer) -> Block:
 
     Reference: GhostNet (arXiv 1911.11907), Fig. 3 and Table 1.
     """
-    stage, inner = layer.stage, layer.inner_channels
-    chain = _Chain(layer.in_shape, layer.style).ghost_module("ghost1", inner, activate=True)
+    stage, inner = layer.stage, layer.inside
+    chain = _Chain.of(layer).ghost_module("ghost1", inner, activate=True)
     if layer.stride > 1:
         chain.conv("conv_dw", inner, stage.kernel, layer.stride, groups=inner).norm("bn_dw")
-    chain.squeeze_excite(layer.se_channels)
-    return chain.ghost_module("ghost2", stage.out_channels, activate=False).finish_with_skip(
-        "GhostBottleneck", layer
-    )
+    chain.squeeze_excite(layer.se_channels).ghost_module("ghost2", stage.out_channels, activate=False)
+    return chain.finish_with_skip("GhostBottleneck", layer)
 
 
 BLOCKS: dict[str, Callable[[Layer], Block]] = {
     "conv": conv,
     "sepconv": sepconv,
     "mbconv": mbconv,
+    "fused_mbconv": fused_mbconv,
     "projection": projection,
     "basic": basic,
     "bottleneck": bottleneck,
@@ -510,6 +530,8 @@ def _head(segment: Segment, dropout: float) -> Block:
     if segment.kind == "conv":
         chain.conv("conv_head", segment.channels).norm("bn2").activate("act2")
     chain.add("global_pool", GlobalPool(chain.shape))
+    if segment.kind == "late":
+        chain.add("conv_head", Conv(chain.shape, segment.channels, 1, bias=True)).activate("act2")
     if dropout:
         chain.add("dropout", Dropout(chain.shape, dropout))
     return chain.add("classifier", Linear(chain.shape, segment.num_classes)).finish("Head")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnas.errors import InputError
-from mnas.search_space.spec import Activation, Padding
+from mnas.search_space.spec import Activation, Gate, Padding
 
 Shape = tuple[int, int, int]
 Pads = tuple[int, int, int, int]  # top, left, bottom, right
@@ -79,10 +79,10 @@ class BatchNorm:
 
 @dataclass(frozen=True, slots=True)
 class Activate:
-    """An element-wise non-linearity; `sigmoid` is the gate of squeeze-and-excitation."""
+    """An element-wise non-linearity; `sigmoid` and `hard_sigmoid` are gates of squeeze-and-excitation."""
 
     in_shape: Shape
-    kind: Activation | Literal["sigmoid"]
+    kind: Activation | Gate
 
     @property
     def out_shape(self) -> Shape:

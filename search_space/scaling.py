@@ -69,12 +69,13 @@ def _widened(stage: StageSpec, width: float, divisor: int) -> StageSpec:
     """Reference: pycls (models/anynet.py, adjust_block_compatibility): widths become multiples of a group's."""
     if stage.op not in GROUPED or stage.op in INTERLEAVED:
         return replace(stage, out_channels=round_filters(stage.out_channels * width, divisor=divisor))
-    inside = stage.out_channels // int(stage.expansion)
+    expansion = int(stage.expansion)
+    inside = stage.out_channels // expansion
     each = inside // stage.groups if stage.groups > 1 else 1
     groups = max(1, round(round_filters(inside * width) / each))
     return replace(
         stage,
-        out_channels=groups * each * int(stage.expansion),
+        out_channels=groups * each * expansion,
         groups=groups if stage.groups > 1 else 1,
     )
 

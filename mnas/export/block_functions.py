@@ -38,7 +38,14 @@ from mnas.search_space.program import (
 )
 
 DROP_PATH = "DROP_PATH"
-_ACTIVATIONS = {"relu": "nn.ReLU", "relu6": "nn.ReLU6", "silu": "nn.SiLU", "sigmoid": "nn.Sigmoid"}
+_ACTIVATIONS = {
+    "relu": "nn.ReLU",
+    "relu6": "nn.ReLU6",
+    "silu": "nn.SiLU",
+    "hard_swish": "nn.Hardswish",
+    "sigmoid": "nn.Sigmoid",
+    "hard_sigmoid": "nn.Hardsigmoid",
+}
 # torch's defaults, which need not be written
 _NORM_EPS, _NORM_MOMENTUM = 1e-5, 0.1
 

@@ -73,7 +73,8 @@ def widest_of(*specs: NetworkSpec) -> int:
 
 def describe(stage: StageSpec) -> str:
     """`MBConv6 5x5, SE 0.25`: what the blocks of a stage are."""
-    names = {"mbconv": f"MBConv{stage.expansion:g}", "sepconv": "SepConv", "xblock": "X block"}
+    names = {"sepconv": "SepConv", "xblock": "X block"}
+    names |= {"mbconv": f"MBConv{stage.expansion:g}", "fused_mbconv": f"Fused-MBConv{stage.expansion:g}"}
     names |= {"igcv1": "IGCV1", "igcv2": "IGCV2", "igcv3": f"IGCV3-{stage.expansion:g}"}
     names |= {"ghost_module": "Ghost module", "ghost": f"Ghost{stage.expansion:g}"}
     said = [f"{names.get(stage.op, stage.op.capitalize())} {square(stage.kernel)}"]
