@@ -35,6 +35,7 @@ from mnas.rundir import RunDirectory
 from mnas.search.reporting import Quiet
 from mnas.search_space import NetworkSpec, StageSpec, Style, mbconv_space
 from mnas.search_space.blocks import network_program
+from mnas.search_space.ghost import ghostnet_network
 from mnas.search_space.igcv3 import igcv3_network
 from mnas.search_space.program import Activate, AvgPool, BatchNorm, Block, Conv, MatchChannels, Shuffle
 from mnas.search_space.regnet import RegNetNumbers, regnet_network
@@ -71,6 +72,7 @@ SPECS = {
     "resnet_rs": resnet_rs_network((1, 2, 1, 1), width=0.25, resolution=45, num_classes=5),
     "regnet": regnet_network(RegNetNumbers(13, 24, 36.44, 2.49, 8, 0.25), resolution=64, num_classes=5),
     "igcv3": igcv3_network(0.25, resolution=64, num_classes=5),
+    "ghostnet": ghostnet_network(0.5, resolution=64, num_classes=5),
 }
 
 

@@ -28,6 +28,7 @@ from mnas.latency.kernels import Kernel, Named, kernel_times, named_kernels, seg
 from mnas.latency.predictors import predictor_from_dict
 from mnas.latency.stacking import Estimates, Stack
 from mnas.search_space import NetworkSpec, StageSpec, mbconv_space, mnasnet_space, segments
+from mnas.search_space.ghost import ghost_space, ghostnet_network
 from mnas.search_space.igcv3 import igcv3_network, igcv3_space
 from mnas.search_space.regnet import RegNetNumbers, regnet_network, regnet_space
 from mnas.search_space.resnet import resnet_network, resnet_rs_network, resnet_rs_space
@@ -105,7 +106,9 @@ def test_groups_are_kernels_of_their_own_and_known_by_their_number() -> None:
     assert kernels[Kernel("grouped", 384, 384, 7, 7, 3, 2, groups=24)] == 1
 
 
-@pytest.mark.parametrize("make", [mbconv_space, mnasnet_space, resnet_rs_space, regnet_space, igcv3_space])
+@pytest.mark.parametrize(
+    "make", [mbconv_space, mnasnet_space, resnet_rs_space, regnet_space, igcv3_space, ghost_space]
+)
 def test_named_and_counted_kernels_agree(make) -> None:
     space, rng = make(resolution=64), random.Random(0)
     for _ in range(20):
@@ -176,6 +179,7 @@ def test_a_real_profile_belongs_to_the_kernels() -> None:
         "resnet_rs": resnet_rs_network((2, 2, 2, 2), width=0.5, resolution=64),
         "regnet": regnet_network(RegNetNumbers(16, 48, 27.89, 2.09, 8, 0.25), resolution=64),
         "igcv3": igcv3_network(resolution=64),
+        "ghostnet": ghostnet_network(1.3, resolution=160),  # below a microsecond a profile tells nothing
     }
     found = measure(
         networks,

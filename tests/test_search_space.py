@@ -19,6 +19,7 @@ from mnas.search_space import (
     network_cost,
     round_filters,
 )
+from mnas.search_space.ghost import ghost_space
 from mnas.search_space.igcv3 import igcv3_space
 from mnas.search_space.mnasnet import MOBILENETV2, Reference
 from mnas.search_space.regnet import regnet_space
@@ -32,6 +33,7 @@ SPACES = {
     "resnet-rs": resnet_rs_space,
     "regnet": regnet_space,
     "igcv3": igcv3_space,
+    "ghost": ghost_space,
 }
 FACTORISED = [space for space in (make() for make in SPACES.values()) if space.factors is not None]
 

@@ -2,10 +2,10 @@
 
 from mnas.errors import UnknownNameError
 from mnas.search_space.spec import NetworkSpec
-from mnas.zoo import igcv3, mobile, regnet, resnet
+from mnas.zoo import ghost, igcv3, mobile, regnet, resnet
 from mnas.zoo.member import Member
 
-MEMBERS: dict[str, Member] = mobile.MEMBERS | resnet.MEMBERS | regnet.MEMBERS | igcv3.MEMBERS
+MEMBERS: dict[str, Member] = mobile.MEMBERS | resnet.MEMBERS | regnet.MEMBERS | igcv3.MEMBERS | ghost.MEMBERS
 ZOO: dict[str, NetworkSpec] = {name: member.spec for name, member in MEMBERS.items()}
 _NAMES = {alias: name for name, member in MEMBERS.items() for alias in (name, *member.aliases)}
 
