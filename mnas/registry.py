@@ -25,6 +25,7 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
         "mbconv": "mnas.search_space.mbconv:mbconv_space",
         "mnasnet": "mnas.search_space.mnasnet:mnasnet_space",
         "macro": "mnas.search_space.macro:macro_space",
+        "efficientnetv2": "mnas.search_space.efficientnetv2:efficientnetv2_space",
         "resnet-rs": "mnas.search_space.resnet:resnet_rs_space",
         "regnet": "mnas.search_space.regnet:regnet_space",
         "igcv3": "mnas.search_space.igcv3:igcv3_space",

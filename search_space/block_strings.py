@@ -30,7 +30,8 @@ def encode_stage(stage: StageSpec) -> str:
     if code is None:
         raise InputError(f"the op {stage.op} has no block string; use the JSON of the network.")
     if stage.skip not in ("identity", "none"):
-        raise InputError(f"a skip {stage.skip!r} has no block string; use the JSON of the network.")
+        kind = "pooling" if stage.skip == "pool" else f"'{stage.skip}'"
+        raise InputError(f"a {kind} skip has no block string; use the JSON of the network.")
     if stage.drop_path_share is not None:
         raise InputError("a stage's own drop path has no block string; use the JSON of the network.")
     if code == "cn" and stage.se_ratio:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from itertools import chain, product
+from math import prod
 from typing import Any
 
 from mnas.errors import InputError
@@ -31,7 +32,8 @@ _BESIDE: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "head": lambda value: {"head_channels": 0} if value == "pool" else {},
     "head_channels": lambda value: {"head": "pool"} if value == 0 else {},
 }
-_PIXELS = 32  # of the input that stages with groups are tried on: channels alone decide whether they fit
+MOST_POINTS = 20_000  # of one stage (chosen here): they take some seconds
+PIXELS = 32  # of the input that stages are tried on: channels alone decide whether they fit, or are alike
 
 _KEY = re.compile(r"""\s*["']?([A-Za-z0-9_-]+)["']?\s*=""")
 _TABLE = re.compile(r"\s*\[\[?\s*([A-Za-z0-9_-]+)\s*\]\]?\s*(#.*)?")
@@ -145,6 +147,13 @@ def _stage_problems(table: str, stage: Any) -> Iterator[Problem]:
     for key in _NEEDED:
         if key not in stage:
             yield Problem(table, key, "is missing")
+    points = prod(len(options) for options in options_of(stage).values())
+    if points > MOST_POINTS:
+        yield Problem(
+            table,
+            "",
+            f"has {points:,} points; at most {MOST_POINTS:,}, since each is tried: split it, or offer less",
+        )
     for key, options in options_of(stage).items():
         if not options:
             yield Problem(table, key, "has no options; give at least one value")
@@ -209,6 +218,6 @@ def _misfits(options: Options, channels: tuple[Value, ...], style: Style) -> Ite
     grouped = (stage for stage in stages if stage.groups > 1)
     for stage, before in chain(product(grouped, channels)):
         try:
-            segment_program(Segment((int(before), _PIXELS, _PIXELS), style, replace(stage, repeats=1)))
+            segment_program(Segment((int(before), PIXELS, PIXELS), style, replace(stage, repeats=1)))
         except InputError as error:
             yield f"after {before} channels, {stage.op}: {error}".rstrip(".")

@@ -35,6 +35,7 @@ from mnas.search_space import (
 )
 from mnas.search_space.blocks import network_program
 from mnas.search_space.cost import operation_cost
+from mnas.search_space.efficientnetv2 import efficientnetv2_space
 from mnas.search_space.ghost import ghost_space
 from mnas.search_space.igcv3 import igcv3_space
 from mnas.search_space.program import (
@@ -113,6 +114,7 @@ def agree(ours, theirs):
 
 EXPANSIONS_AND_GROUPS = {
     "mbconv": (3, 1),
+    "fused_mbconv": (3, 1),
     "bottleneck": (2, 1),
     "xblock": (1, 2),
     "igcv1": (1, 2),
@@ -293,7 +295,15 @@ def test_a_norm_without_a_convolution_before_it():
     agree(*outputs(norm, 2))
 
 
-SPACES = (mbconv_space, mnasnet_space, macro_space, regnet_space, igcv3_space, ghost_space)
+SPACES = (
+    mbconv_space,
+    mnasnet_space,
+    macro_space,
+    efficientnetv2_space,
+    regnet_space,
+    igcv3_space,
+    ghost_space,
+)
 MEMBERS = [(make, seed) for make in SPACES for seed in range(4)]
 
 

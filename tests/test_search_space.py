@@ -11,6 +11,7 @@ from mnas.search_space import (
     NetworkSpec,
     SearchSpace,
     StageSpec,
+    encode_stages,
     extremes,
     layer_costs,
     macro_space,
@@ -19,6 +20,7 @@ from mnas.search_space import (
     network_cost,
     round_filters,
 )
+from mnas.search_space.efficientnetv2 import efficientnetv2_space
 from mnas.search_space.ghost import ghost_space
 from mnas.search_space.igcv3 import igcv3_space
 from mnas.search_space.mnasnet import MOBILENETV2, Reference
@@ -30,6 +32,7 @@ SPACES = {
     "mbconv": mbconv_space,
     "mnasnet": mnasnet_space,
     "macro": macro_space,
+    "efficientnetv2": efficientnetv2_space,
     "resnet-rs": resnet_rs_space,
     "regnet": regnet_space,
     "igcv3": igcv3_space,
@@ -171,6 +174,28 @@ def test_mobilenetv2_is_a_member_of_mnasnet_up_to_its_first_block_activation() -
             f"block{number}.layers": stage.repeats,
         }
     assert network_cost(space.decode(space.from_values(values))).madds == 300_774_272
+
+
+def test_efficientnetv2_b0_is_a_member_of_its_space() -> None:
+    """timm's tf_efficientnetv2_b0 has 7,139,704 parameters."""
+    space = efficientnetv2_space()
+    assert space.size == space.distinct == 36**6
+    values: dict[str, int | float | str] = {}
+    stages = (("fused_mbconv", 1, 1), ("fused_mbconv", 4, 2), ("fused_mbconv", 4, 2))
+    stages += (("mbconv", 4, 3), ("mbconv", 6, 5), ("mbconv", 6, 8))
+    for number, (op, expansion, layers) in enumerate(stages, 1):
+        own = {"op": op, "kernel": 3, "expansion": expansion, "layers": layers}
+        values |= {f"stage{number}.{name}": value for name, value in own.items()}
+    b0 = space.decode(space.from_values(values))
+    assert network_cost(b0).params == 7_139_704
+    assert encode_stages(b0.stages) == [
+        "cn_r1_k3_s1_c16_skip",
+        "er_r2_k3_s2_e4_c32",
+        "er_r2_k3_s2_e4_c48",
+        "ir_r3_k3_s2_e4_c96_se0.25",
+        "ir_r5_k3_s1_e6_c112_se0.25",
+        "ir_r8_k3_s2_e6_c192_se0.25",
+    ]
 
 
 def test_released_resnet_rs_are_members_of_their_space() -> None:

@@ -10,6 +10,7 @@ from commands import MODELS, mnas, result_of
 from mnas.errors import InputError
 from mnas.registry import make, resolve
 from mnas.search_space import NetworkSpec, StageSpec, Style, network_cost
+from mnas.search_space.blocks import network_program
 from mnas.search_space.space_file import SpaceFile, space_from_file
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "my_space.toml"
@@ -62,6 +63,32 @@ def test_a_field_of_other_operations_is_inactive(tmp_path: Path) -> None:
     assert (space.size, len(points), len({space.decode(point) for point in points})) == (8, 6, 6)
     conv = space.decode(space.from_values({"stage1.op": "conv", "stage1.kernel": 3, "stage1.expansion": 6}))
     assert conv.stages == (StageSpec("conv", 3, 2, 16),)
+
+
+def test_points_that_are_one_network_have_one_key(tmp_path: Path) -> None:
+    """By hand: after a stem of 8, one layer of stride 1 to 8 channels can skip and one to 16 cannot; two layers can."""
+    space = space_from_file(
+        written(
+            tmp_path,
+            """\
+stem_channels = 8
+head_channels = 32
+[[stages]]
+op = "conv"
+kernel = 3
+stride = 1
+out_channels = [8, 16]
+repeats = [1, 2]
+skip = ["identity", "none"]
+se_ratio = [0.25, 0.3]
+""",
+        )
+    )
+    # Of 2 x 2 x 2 points of channels, layers and skip only 16 channels in one layer has no skip to choose: 7. A ratio
+    # of 0.3 is 2 channels inside after 8 as 0.25 is, and 4 after 16 as well, so that it never differs.
+    networks = {network_program(space.decode(point)) for point in space.enumerate()}
+    assert space.size == 16
+    assert space.distinct == len(list(space.enumerate())) == len(networks) == 7
 
 
 def test_stem_head_and_style_are_the_file_s(tmp_path: Path) -> None:
@@ -144,6 +171,11 @@ repeats = true
 )
 def test_values_that_do_not_go_together(tmp_path: Path, old: str, new: str, words: str) -> None:
     assert any(words in line for line in complaints(tmp_path, SMALL.replace(old, new)))
+
+
+def test_a_stage_of_too_many_points_is_refused(tmp_path: Path) -> None:
+    many = SMALL.replace("out_channels = 16", f"out_channels = {list(range(8, 8 * 8000, 8))}")
+    assert complaints(tmp_path, many)[0].startswith("line 5, stages.1 has 63,992 points; at most 20,000")
 
 
 def test_a_space_without_a_choice_is_refused(tmp_path: Path) -> None:

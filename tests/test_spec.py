@@ -121,6 +121,7 @@ def test_styles_outside_their_domain_are_refused(changes: dict[str, object]) -> 
 TIMM_STRINGS = {
     "ir_r2_k3_s2_e6_c24_se0.25": StageSpec("mbconv", 3, 2, 24, 2, 6, 0.25),
     "ds_r1_k3_s1_e1_c16_noskip": StageSpec("sepconv", 3, 1, 16, skip="none"),
+    "er_r4_k3_s2_e4_c48": StageSpec("fused_mbconv", 3, 2, 48, 4, 4),
     "ds_r1_k3_s1_c8": StageSpec("sepconv", 3, 1, 8),
     "cn_r1_k3_s1_c16_skip": StageSpec("conv", 3, 1, 16),
     "cn_r2_k5_s2_c32": StageSpec("conv", 5, 2, 32, 2, skip="none"),
@@ -138,13 +139,16 @@ def test_an_op_that_timm_s_grammar_lacks_is_refused_by_name() -> None:
         encode_stage(StageSpec("projection", 1, 2, 16))
 
 
+CODES = {"mbconv": "ir", "fused_mbconv": "er", "sepconv": "ds", "conv": "cn"}
+
+
 def test_block_strings_mean_the_same_to_timm() -> None:
     builder = pytest.importorskip("timm.models._efficientnet_builder")
     for spec in (member.spec for member in mobile.MEMBERS.values()):
         decoded = builder.decode_arch_def([[text] for text in encode_stages(spec.stages)])
         for stage, blocks in zip(spec.stages, decoded, strict=True):
             assert len(blocks) == stage.repeats
-            assert {"mbconv": "ir", "sepconv": "ds", "conv": "cn"}[stage.op] == blocks[0]["block_type"]
+            assert CODES[stage.op] == blocks[0]["block_type"]
             assert blocks[0]["out_chs"] == stage.out_channels
             assert blocks[0]["stride"] == stage.stride
             assert blocks[0]["se_ratio"] == stage.se_ratio

@@ -84,7 +84,7 @@ def refuse_timm(spec: NetworkSpec) -> None:
             inner = round(channels * stage.expansion)
             ours = Layer(stage, (channels, 1, 1), 1, spec.style).se_channels
             theirs = round(inner * (stage.se_ratio / stage.expansion))
-            if stage.op == "mbconv" and inner % 8:
+            if stage.op in ("mbconv", "fused_mbconv") and inner % 8:
                 problems.append(f"stage {number}: timm rounds {inner} expanded channels to a multiple of 8")
             if ours != theirs:
                 problems.append(
