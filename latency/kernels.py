@@ -26,6 +26,7 @@ from mnas.search_space.program import (
     MatchChannels,
     MaxPool,
     Operation,
+    Shuffle,
 )
 
 Kind = Literal[
@@ -38,6 +39,8 @@ Kind = Literal[
     "pool",
     "max_pool",
     "match",
+    "shuffle",
+    "concat",
     "add",
     "global_pool",
     "linear",
@@ -154,7 +157,10 @@ def _named(block: Block, prefix: str = "") -> list[Named]:
             found[-1:] = [before.also(full) for before in found[-1:]]
         else:
             found += [Named(kernel, (full,)) for kernel in _kernel(step)]
-    if block.combine == "add":
+    if block.combine == "concat":
+        channels, height, width = block.out_shape
+        found.append(Named(Kernel("concat", channels, channels, height, width), (f"{prefix}concat",)))
+    elif block.combine == "add":
         sum_name = f"{prefix}add"
         last, channels = len(found) - 1, block.out_shape[0]
         plain = True
@@ -200,6 +206,8 @@ def _kernel(operation: Operation) -> Iterator[Kernel]:
             yield Kernel("max_pool", channels, channels, height, width, size, stride)
         case MatchChannels(in_shape=(channels, height, width), out_channels=out):
             yield Kernel("match", channels, out, height, width)
+        case Shuffle(in_shape=(channels, height, width)):
+            yield Kernel("shuffle", channels, channels, height, width)
         case GlobalPool(in_shape=(channels, height, width)):
             yield Kernel("global_pool", channels, channels, height, width)
         case BatchNorm() | DropPath() | Dropout():

@@ -22,6 +22,7 @@ from mnas.search_space.program import (
     MaxPool,
     Operation,
     Shape,
+    Shuffle,
 )
 from mnas.search_space.rounding import round_filters
 from mnas.search_space.spec import Activation, Head, NetworkSpec, StageSpec, Stem, Style
@@ -104,6 +105,34 @@ class _Chain:
         """`conv1` and `bn1`, for example: a convolution and its norm, numbered as in ResNets."""
         return self.conv(f"conv{number}", out_channels, kernel, stride, groups=groups).norm(f"bn{number}")
 
+    def shuffle(self, name: str, groups: int) -> Self:
+        """Nothing where it would change nothing: with one group, or with as many as there are channels."""
+        return self if groups in (1, self.shape[0]) else self.add(name, Shuffle(self.shape, groups))
+
+    def chain(self, in_shape: Shape) -> "_Chain":
+        """An empty one of the same style."""
+        return _Chain(in_shape, self.style, self.activation)
+
+    def ghost(self, out_channels: int, kernel: int = 1, stride: int = 1, *, activate: bool = True) -> Self:
+        """A convolution to half of the channels; a 3x3 depthwise one makes the others of them, and stands behind.
+
+        Reference: GhostNet (arXiv 1911.11907), sec. 3.1, with the ratio s = 2 and the kernel d = 3 of its code.
+        """
+        half = -(-out_channels // 2)
+        primary = self.chain(self.shape).conv("conv", half, kernel, stride).norm("bn")
+        cheap = self.chain(primary.shape).conv("conv", half, 3, groups=half).norm("bn")
+        if activate:
+            primary.activate("act")
+            cheap.activate("act")
+        self.add("primary_conv", primary.finish("Primary"))
+        self.add("cheap_operation", Block("Cheap", cheap.in_shape, tuple(cheap.steps), "concat"))
+        return self if 2 * half == out_channels else self.add("cut", MatchChannels(self.shape, out_channels))
+
+    def ghost_module(self, name: str, out_channels: int, *, activate: bool) -> Self:
+        """The same as a block of its own."""
+        module = self.chain(self.shape).ghost(out_channels, activate=activate)
+        return self.add(name, module.finish("GhostModule"))
+
     def squeeze_excite(self, reduced: int) -> Self:
         """Reference: SENet (arXiv 1709.01507); 1x1 convolutions with bias, sigmoid gate."""
         if not reduced:
@@ -148,7 +177,8 @@ class _Chain:
             case "pool":
                 return "add", _pool_shortcut(self.in_shape, layer.stride, self.shape[0])
             case skip if layer.stride > 1 or self.in_shape != self.shape:
-                shortcut = None if skip == "identity" else _conv_shortcut(layer, self.shape[0])
+                made = _depthwise_shortcut if skip == "depthwise" else _conv_shortcut
+                shortcut = None if skip == "identity" else made(layer, self.shape[0])
                 return (None if shortcut is None else "add"), shortcut
             case _:
                 return "add", None
@@ -174,6 +204,13 @@ def _conv_shortcut(layer: Layer, out_channels: int) -> Block:
         stride = 1
     label = "AvgShortcut" if layer.stage.skip == "avg" else "ConvShortcut"
     return chain.conv("conv", out_channels, 1, stride).norm("bn").finish(label)
+
+
+def _depthwise_shortcut(layer: Layer, out_channels: int) -> Block:
+    """Depthwise k x k with the stride and norm, 1x1 convolution and norm: GhostNet's."""
+    chain, channels = _Chain.of(layer), layer.in_shape[0]
+    chain.conv("conv_dw", channels, layer.stage.kernel, layer.stride, groups=channels).norm("bn_dw")
+    return chain.conv("conv", out_channels).norm("bn").finish("DepthwiseShortcut")
 
 
 def conv(layer: Layer) -> Block:
@@ -270,6 +307,91 @@ def xblock(layer: Layer) -> Block:
     return chain.finish_with_skip("XBlock", layer, activate_after=True)
 
 
+def igcv1(layer: Layer) -> Block:
+    """k x k convolution in `groups` partitions, then a 1x1 convolution in partitions that take one channel of each.
+
+    The norm and activation stand before the permutation back, with which they commute, so that the norm can be folded.
+
+    Reference: IGCV1 (arXiv 1707.02725): primary partitions L = groups, M = channels / L channels in each.
+    """
+    stage = layer.stage
+    out, partitions = stage.out_channels, stage.out_channels // stage.groups
+    chain = _Chain.of(layer)
+    chain.conv("conv1", out, stage.kernel, layer.stride, groups=stage.groups)
+    chain.shuffle("shuffle1", stage.groups)
+    chain.conv("conv2", out, groups=partitions).norm("bn").activate("act").shuffle("shuffle2", partitions)
+    return chain.squeeze_excite(layer.se_channels).finish_with_skip("IGCV1", layer)
+
+
+def igcv2(layer: Layer) -> Block:
+    """Depthwise k x k, then sparse 1x1 convolutions whose product joins each channel in with each channel out.
+
+    Nothing stands between them: together they are one linear map. `branch_sizes` says what each has in a branch.
+
+    Reference: IGCV2 (arXiv 1804.06202): W = P_L W_L ... P_2 W_2 P_1 W_1, W_1 channel-wise.
+    """
+    stage, out = layer.stage, layer.stage.out_channels
+    chain = _Chain.of(layer)
+    chain.conv("conv_dw", chain.shape[0], stage.kernel, layer.stride, groups=chain.shape[0])
+    sizes = branch_sizes(out, stage.groups)
+    for number, size in enumerate(sizes, 1):
+        chain.conv(f"conv{number}", out, groups=out // size)
+        if number == len(sizes):
+            chain.norm("bn").activate("act")
+        chain.shuffle(f"shuffle{number}", out // size)
+    return chain.squeeze_excite(layer.se_channels).finish_with_skip("IGCV2", layer)
+
+
+def branch_sizes(channels: int, groups: int) -> tuple[int, ...]:
+    """Channels in a branch of each 1x1 convolution of `igcv2`: those of the first as long as they divide what is left.
+
+    Their product is `channels`, which is the complementary condition.
+
+    Reference: IGCV2 (arXiv 1804.06202): the product of K_l is C.
+
+    >>> branch_sizes(64, 8), branch_sizes(96, 12), branch_sizes(96, 1)
+    ((8, 8), (8, 12), (96,))
+    """
+    size, left, sizes = channels // groups, channels, []
+    while left > size > 1 and left % size == 0:
+        sizes.append(size)
+        left //= size
+    return (*sizes, left)
+
+
+def igcv3(layer: Layer) -> Block:
+    """MBConv whose 1x1 convolutions have groups and a shuffle between; activated behind the depthwise one alone.
+
+    Reference: IGCV3 (arXiv 1806.00178), and its code (homles11/IGCV3, symbols/igcv3.py).
+    """
+    stage, inner = layer.stage, layer.inside
+    chain = _Chain.of(layer)
+    chain.conv("conv_pw", inner, groups=stage.groups).norm("bn1").shuffle("shuffle", stage.groups)
+    chain.conv("conv_dw", inner, stage.kernel, layer.stride, groups=inner).norm("bn2").activate("act2")
+    chain.squeeze_excite(layer.se_channels).conv("conv_pwl", stage.out_channels, groups=stage.groups)
+    return chain.norm("bn3").finish_with_skip("IGCV3", layer)
+
+
+def ghost_module(layer: Layer) -> Block:
+    """The Ghost module in the place of a k x k convolution, norm and activation, with squeeze-and-excitation."""
+    stage = layer.stage
+    chain = _Chain.of(layer).ghost(stage.out_channels, stage.kernel, layer.stride)
+    return chain.squeeze_excite(layer.se_channels).finish_with_skip("GhostModule", layer)
+
+
+def ghost(layer: Layer) -> Block:
+    """A Ghost module that expands, with a stride a depthwise k x k, SE, a linear Ghost module.
+
+    Reference: GhostNet (arXiv 1911.11907), Fig. 3 and Table 1.
+    """
+    stage, inner = layer.stage, layer.inside
+    chain = _Chain.of(layer).ghost_module("ghost1", inner, activate=True)
+    if layer.stride > 1:
+        chain.conv("conv_dw", inner, stage.kernel, layer.stride, groups=inner).norm("bn_dw")
+    chain.squeeze_excite(layer.se_channels).ghost_module("ghost2", stage.out_channels, activate=False)
+    return chain.finish_with_skip("GhostBottleneck", layer)
+
+
 BLOCKS: dict[str, Callable[[Layer], Block]] = {
     "conv": conv,
     "sepconv": sepconv,
@@ -279,6 +401,11 @@ BLOCKS: dict[str, Callable[[Layer], Block]] = {
     "basic": basic,
     "bottleneck": bottleneck,
     "xblock": xblock,
+    "igcv1": igcv1,
+    "igcv2": igcv2,
+    "igcv3": igcv3,
+    "ghost_module": ghost_module,
+    "ghost": ghost,
 }
 
 

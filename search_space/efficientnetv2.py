@@ -38,7 +38,7 @@ def efficientnetv2_space(*, resolution: int = 224, num_classes: int = 1000) -> S
     choices = tuple(
         choice
         for own, layers in zip(names, LAYERS, strict=True)
-        for choice in map(Choice, own, (OPS, KERNELS, EXPANSIONS, layers))
+        for choice in (Choice(*pair) for pair in zip(own, (OPS, KERNELS, EXPANSIONS, layers), strict=True))
     )
     style = Style(activation="silu")
 
