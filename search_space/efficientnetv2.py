@@ -10,7 +10,7 @@ Reference: EfficientNetV2 (arXiv 2104.00298), sec. 3.3; google/automl, efficient
 
 from functools import lru_cache
 
-from mnas.search_space.space import Choice, Factor, SearchSpace, Values
+from mnas.search_space.space import Choice, Factor, SearchSpace, Value, Values
 from mnas.search_space.spec import NetworkSpec, StageSpec, Style
 
 # V2-B0 (effnetv2_configs.py, v2_base_block).
@@ -35,10 +35,11 @@ def _stage(number: int, op: str, kernel: int, expansion: int, layers: int) -> St
 def efficientnetv2_space(*, resolution: int = 224, num_classes: int = 1000) -> SearchSpace:
     """The space at a resolution (pixels) and number of classes; stages are numbered from 1."""
     names = [tuple(f"stage{number}.{what}" for what in _FIELDS) for number in range(1, len(CHANNELS) + 1)]
+    options: list[tuple[tuple[Value, ...], ...]] = [(OPS, KERNELS, EXPANSIONS, layers) for layers in LAYERS]
     choices = tuple(
-        choice
-        for own, layers in zip(names, LAYERS, strict=True)
-        for choice in (Choice(*pair) for pair in zip(own, (OPS, KERNELS, EXPANSIONS, layers), strict=True))
+        Choice(name, values)
+        for own, given in zip(names, options, strict=True)
+        for name, values in zip(own, given, strict=True)
     )
     style = Style(activation="silu")
 
