@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mnas.errors import InputError
-from mnas.search_space.blocks import Segment, segment_program
+from mnas.search_space.network import Segment, segment_program
 from mnas.search_space.space import Choice, Factor, SearchSpace, Value, Values
 from mnas.search_space.space_file_check import (
     OF_OPS,

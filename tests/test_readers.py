@@ -33,9 +33,9 @@ from mnas.search_space import (
     segment_program,
     segments,
 )
-from mnas.search_space.blocks import network_program
 from mnas.search_space.cost import operation_cost
 from mnas.search_space.efficientnetv2 import efficientnetv2_space
+from mnas.search_space.network import network_program
 from mnas.search_space.program import (
     Activate,
     AvgPool,
