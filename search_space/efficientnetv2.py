@@ -35,12 +35,10 @@ def _stage(number: int, op: str, kernel: int, expansion: int, layers: int) -> St
 def efficientnetv2_space(*, resolution: int = 224, num_classes: int = 1000) -> SearchSpace:
     """The space at a resolution (pixels) and number of classes; stages are numbered from 1."""
     names = [tuple(f"stage{number}.{what}" for what in _FIELDS) for number in range(1, len(CHANNELS) + 1)]
-    options: list[tuple[tuple[Value, ...], ...]] = [(OPS, KERNELS, EXPANSIONS, layers) for layers in LAYERS]
-    choices = tuple(
-        Choice(name, values)
-        for own, given in zip(names, options, strict=True)
-        for name, values in zip(own, given, strict=True)
-    )
+    choices: list[Choice] = []
+    for own, layers in zip(names, LAYERS, strict=True):
+        options: list[tuple[Value, ...]] = [OPS, KERNELS, EXPANSIONS, layers]
+        choices += map(Choice, own, options)
     style = Style(activation="silu")
 
     def factor(number: int, own: tuple[str, ...]) -> Factor:
@@ -52,4 +50,4 @@ def efficientnetv2_space(*, resolution: int = 224, num_classes: int = 1000) -> S
         stages = tuple(stage for part in factors for stage in part.stages(values))
         return NetworkSpec(STEM_CHANNELS, stages, HEAD_CHANNELS, resolution, num_classes, style=style)
 
-    return SearchSpace("efficientnetv2", choices, build, factors=factors)
+    return SearchSpace("efficientnetv2", tuple(choices), build, factors=factors)

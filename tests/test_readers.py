@@ -33,11 +33,11 @@ from mnas.search_space import (
     segment_program,
     segments,
 )
-from mnas.search_space.blocks import network_program
 from mnas.search_space.cost import operation_cost
 from mnas.search_space.efficientnetv2 import efficientnetv2_space
 from mnas.search_space.ghost import ghost_space
 from mnas.search_space.igcv3 import igcv3_space
+from mnas.search_space.network import network_program
 from mnas.search_space.program import (
     Activate,
     AvgPool,

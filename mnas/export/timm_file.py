@@ -7,7 +7,8 @@ from math import prod
 from mnas.errors import InputError
 from mnas.export.subject import Subject
 from mnas.search_space import NetworkSpec, decode_stage, encode_stage
-from mnas.search_space.blocks import Layer, segments
+from mnas.search_space.layer import Layer
+from mnas.search_space.network import segments
 from mnas.search_space.spec import INVERTED, Style
 
 TIMM_STEM_STRIDE = 2  # fixed in timm/models/efficientnet.py
