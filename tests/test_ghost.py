@@ -160,9 +160,11 @@ def test_kernels_of_ghostnet_by_hand() -> None:
     assert kinds["concat"] == 32
     assert kinds["depthwise"] == 32 + 4 + 5
     assert kinds["pointwise"] == 32 + 5 + 1 + 1  # and the last convolution, and the head's, at one pixel
-    assert kinds["add"] == 16  # behind a concatenation no convolution can add
+    # Behind a concatenation only the shortcut's convolution can add, where halves fill blocks of 16: 2 x 80 channels.
+    assert kinds["add"] == 15
+    assert kernels[Kernel("pointwise", 112, 160, 7, 7, added=True)] == 1
     assert kinds["gate"] == 7
-    assert kernels[Kernel("concat", 16, 16, 112, 112)] == 2
+    assert kernels[Kernel("concat", 8, 16, 112, 112)] == 2
     nodes = Counter(node.op_type for node in build_graph(spec).graph.node)
     assert (nodes["Concat"], nodes["Add"], nodes["Conv"]) == (32, 16, 1 + 39 + 41 + 2 * 7)
     features = dict(zip(FEATURES, network_features(spec), strict=True))

@@ -194,7 +194,9 @@ def test_a_real_profile_belongs_to_the_kernels() -> None:
         times, share = kernel_times(named_kernels(spec), found[name].operators)
         assert share > 0.7
         assert sum(times) == pytest.approx(sum(operator.ms for operator in found[name].operators))
-        assert min(times) > 0
+        # A processor with blocks of another size may add in another kernel.
+        kernels = [item.kernel for item in named_kernels(spec)]
+        assert min(ms for kernel, ms in zip(kernels, times, strict=True) if kernel.kind != "add") > 0
 
 
 # --- prices ------------------------------------------------------------------------------------------------
