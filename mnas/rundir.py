@@ -18,9 +18,8 @@ from mnas.errors import RunDirectoryError
 from mnas.files import write_bytes
 
 FORMAT = 1
-_OUTPUT = re.compile(r"(baseline|scaled)(-[0-9.+][0-9A-Za-zµ.+-]*)?")  # with the label of a target where there are several
-    r"(baseline|scaled)(-[0-9.]+[A-Za-zµ]+)?"
-)  # with the label of a target where there are several
+# With the label of a target where there are several.
+_OUTPUT = re.compile(r"(baseline|scaled)(-[0-9.+][0-9A-Za-zµ.+-]*)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
