@@ -1,6 +1,10 @@
 """Interleaved group convolutions: counts by the papers' formulas, their conditions, IGCV3-D's published integers."""
 
+import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -307,3 +311,13 @@ def test_specs_survive_json_and_are_described() -> None:
     spec = published("igcv3_050")
     assert NetworkSpec.from_dict(spec.to_dict()) == spec
     assert describe(spec.stages[1]) == "IGCV3-6 3\N{MULTIPLICATION SIGN}3, 2 groups"
+
+
+def test_the_example_of_the_document_prints_what_it_says() -> None:
+    root = Path(__file__).parent.parent
+    text = (root / "docs" / "igc.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (expected,) = re.findall(r"^```text\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    command = [sys.executable, "-c", example]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == expected
