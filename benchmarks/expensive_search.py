@@ -19,8 +19,10 @@ from mnas.accuracy.surrogate import QuadraticSurrogate, imagenet_surrogate
 from mnas.controllers import RandomController, ReinforceController
 from mnas.objective import Reward
 from mnas.protocols import AccuracyEstimate
+from mnas.search.costing import Costing, Limits
 from mnas.search.history import History
-from mnas.search.loop import Limits, Loop
+from mnas.search.lanes import Lane
+from mnas.search.loop import Loop
 from mnas.search.reporting import Quiet
 from mnas.search_space import NetworkSpec, mbconv_space
 from mnas.store import EventStore
@@ -49,14 +51,12 @@ def chosen(
 ) -> float | None:
     """The true accuracy of the best within the target as the search sees it; None where it found none."""
     with tempfile.TemporaryDirectory() as folder, EventStore.create(Path(folder) / "trials.db") as store:
+        reward = Reward("hard", target)
         loop = Loop(
-            space=SPACE,
-            controller=CONTROLLERS[controller](SPACE, seed=seed),
-            reward=Reward("hard", target),
-            latencies=None,
+            lanes=[Lane(CONTROLLERS[controller](SPACE, seed=seed), reward)],
+            costing=Costing(SPACE, None, Limits(trials, ask_batch=5), reward.quantile),
             accuracy=accuracy,
             accuracy_name="imagenet-surrogate",
-            limits=Limits(trials=trials, ask_batch=5),
             seed=seed,
             store=store,
             history=History(),

@@ -28,8 +28,10 @@ from mnas.controllers.exact import separable_front
 from mnas.graph import build_graph
 from mnas.latency import Calibration, Conditions, StructuralPredictor, calibrate
 from mnas.objective import Reward
+from mnas.search.costing import Costing, Limits
 from mnas.search.history import History
-from mnas.search.loop import Limits, Loop
+from mnas.search.lanes import Lane, best_trial_for
+from mnas.search.loop import Loop
 from mnas.search.reporting import Quiet
 from mnas.search_space import extremes, mbconv_space, network_cost, segments
 from mnas.store import EventStore
@@ -62,14 +64,12 @@ def search(predictor: StructuralPredictor, accuracy: Any, target: float, trials:
     """Seconds and best reward of one search, store included."""
     space = mbconv_space()
     with tempfile.TemporaryDirectory() as folder, EventStore.create(Path(folder) / "trials.db") as store:
+        reward = Reward("hard", target)
         loop = Loop(
-            space=space,
-            controller=ReinforceController(space, seed=0),
-            reward=Reward("hard", target),
-            latencies=predictor.predict,
+            lanes=[Lane(ReinforceController(space, seed=0), reward)],
+            costing=Costing(space, predictor.predict, Limits(trials, ask_batch=64), reward.quantile),
             accuracy=accuracy,
             accuracy_name="surrogate",
-            limits=Limits(trials=trials, ask_batch=64),
             seed=0,
             store=store,
             history=History(),
@@ -78,10 +78,9 @@ def search(predictor: StructuralPredictor, accuracy: Any, target: float, trials:
         start = time.perf_counter()
         loop.run()
         seconds = time.perf_counter() - start
-        best = loop.history.best()
+        best = best_trial_for(loop.history.trials, reward, timed=True)
         assert best is not None
-        assert best.reward is not None
-        return seconds, best.reward
+        return seconds, best[1]
 
 
 def exact_optimum(predictor: StructuralPredictor, target: float) -> float:

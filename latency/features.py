@@ -21,6 +21,7 @@ from mnas.search_space.program import (
     MatchChannels,
     MaxPool,
     Operation,
+    Shuffle,
 )
 
 # ONNX Runtime's CPU kernels hold channels in blocks (its NCHWc layout), of 16 with AVX-512 and NEON, of 8 with AVX2.
@@ -63,6 +64,8 @@ FEATURES = (
     "grouped_madds",  # convolutions of several groups that are not depthwise
     "grouped_padding",  # MAdds that full blocks of each group's channels would have more
     "max_pool_elements",  # written by max pooling
+    "shuffle_elements",  # written by channel shuffles
+    "concat_elements",  # written by concatenations
 )
 
 
@@ -94,11 +97,13 @@ def _operation(operation: Operation) -> dict[str, float]:
         case Activate(in_shape=(_, 1, 1)) | GlobalPool() | BatchNorm() | DropPath() | Dropout():
             return {}  # free, or folded into the convolution before
         case Activate(in_shape=in_shape, kind=kind):
-            return {"silu_elements" if kind in ("silu", "sigmoid") else "clamp_elements": prod(in_shape)}
+            return {"clamp_elements" if kind in ("relu", "relu6") else "silu_elements": prod(in_shape)}
         case AvgPool(in_shape=(channels, _, _)):
             return {f"pool_elements{_unaligned(channels)}": prod(operation.out_shape)}
         case MaxPool():
             return {"max_pool_elements": prod(operation.out_shape)}
+        case Shuffle():
+            return {"shuffle_elements": prod(operation.out_shape)}
         case MatchChannels():
             return {"match_elements": prod(operation.out_shape)}
         case _:
@@ -143,9 +148,11 @@ def whole_blocks(channels: int) -> int:
 
 
 def _combined(block: Block, sums: dict[str, float]) -> None:
-    """Adds what blocks do with their results: skips and gates."""
+    """Adds what blocks do with their results: skips, concatenations and gates."""
     if block.combine == "add":
         sums["add_elements"] += prod(block.out_shape)
+    elif block.combine == "concat":
+        sums["concat_elements"] += prod(block.out_shape)
     elif block.combine == "multiply":
         sums["gates"] += 1
         sums[f"gate_elements{_unaligned(block.in_shape[0])}"] += prod(block.in_shape)

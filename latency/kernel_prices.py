@@ -206,6 +206,10 @@ def _work(kernel: Kernel) -> tuple[float, ...]:
             madds = full_in * pixels * window
             moved = full_in * (pixels + read)
             return 1.0, madds * (size <= 3), madds * (size > 3), moved, full_in * pixels * (stride > 1)
+        case "concat":
+            # Within the blocked layout, or out of it and back.
+            whole = inputs % BLOCK == 0 and outputs % BLOCK == 0
+            return 1.0, outputs * pixels * whole, outputs * pixels * (not whole)
         case "gate" | "pool":
             values, whole = inputs * pixels, inputs % BLOCK == 0
             return 1.0, values * whole, values * (not whole), float(inputs * outputs * (kind == "gate"))

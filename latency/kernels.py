@@ -26,6 +26,7 @@ from mnas.search_space.program import (
     MatchChannels,
     MaxPool,
     Operation,
+    Shuffle,
 )
 
 Kind = Literal[
@@ -38,6 +39,8 @@ Kind = Literal[
     "pool",
     "max_pool",
     "match",
+    "shuffle",
+    "concat",
     "add",
     "global_pool",
     "linear",
@@ -54,7 +57,7 @@ class Kernel(NamedTuple):
 
     Args:
         kind: what it does.
-        inputs: channels that it reads; for `linear` features.
+        inputs: channels that it reads, of the first of two; for `linear` features.
         outputs: channels that it writes; for `gate` those inside.
         height: of its output in pixels, as is `width`; for `gate` and `global_pool` of the input.
         size: of the window in pixels.
@@ -154,14 +157,17 @@ def _named(block: Block, prefix: str = "") -> list[Named]:
             found[-1:] = [before.also(full) for before in found[-1:]]
         else:
             found += [Named(kernel, (full,)) for kernel in _kernel(step)]
-    if block.combine == "add":
+    if block.combine == "concat":
+        kernel = Kernel("concat", block.in_shape[0], *block.out_shape)
+        found.append(Named(kernel, (f"{prefix}concat",)))
+    elif block.combine == "add":
         sum_name = f"{prefix}add"
         last, channels = len(found) - 1, block.out_shape[0]
-        plain = True
         if block.shortcut is not None:
             found += _named(block.shortcut, f"{prefix}shortcut.")
-            plain = found[-1].kernel.kind != "match"
-        if plain and found[last].kernel.kind in _CONVOLUTIONS and len(found[last].names) == 1:
+        adding = _adding(found, last)
+        if adding is not None:
+            last = adding
             found[last] = replace(found[last], kernel=found[last].kernel._replace(added=True)).also(sum_name)
         else:
             last = len(found)
@@ -171,6 +177,19 @@ def _named(block: Block, prefix: str = "") -> list[Named]:
         elif block.after is not None:
             found += [Named(kernel, (f"{prefix}after",)) for kernel in _kernel(block.after)]
     return found
+
+
+def _adding(found: Sequence[Named], last: int) -> int | None:
+    """Which kernel adds as it writes: the convolution that ends a branch (at `last`), or the shortcut behind it.
+
+    Either needs the other to be in the blocked layout, which cutting and padding channels leave, and a concatenation
+    keeps where what it takes fills its blocks.
+    """
+    branch, shortcut = found[last], found[last + 1 :]
+    if branch.kernel.kind in _CONVOLUTIONS and len(branch.names) == 1:
+        return None if shortcut and shortcut[-1].kernel.kind == "match" else last
+    blocked = branch.kernel.kind == "concat" and not any(n % BLOCK for n in branch.kernel[1:3])
+    return len(found) - 1 if blocked and shortcut and shortcut[-1].kernel.kind in _CONVOLUTIONS else None
 
 
 def _gate(block: Block, name: str) -> Named:
@@ -200,6 +219,8 @@ def _kernel(operation: Operation) -> Iterator[Kernel]:
             yield Kernel("max_pool", channels, channels, height, width, size, stride)
         case MatchChannels(in_shape=(channels, height, width), out_channels=out):
             yield Kernel("match", channels, out, height, width)
+        case Shuffle(in_shape=(channels, height, width)):
+            yield Kernel("shuffle", channels, channels, height, width)
         case GlobalPool(in_shape=(channels, height, width)):
             yield Kernel("global_pool", channels, channels, height, width)
         case BatchNorm() | DropPath() | Dropout():

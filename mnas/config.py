@@ -14,6 +14,7 @@ from mnas.units import parse_count, parse_duration_s, parse_latency_ms
 
 Positive = Annotated[int, Field(ge=1)]
 
+MOST_TARGETS = 16  # chosen here: each has a controller, and finalists that are measured
 DEFAULT_TRIALS, DEFAULT_TRIALS_WITH_DATA = 8000, 30
 # Architectures per update: NASNet's controller used 20; with thousands of cheap trials more is steadier.
 DEFAULT_BATCH, DEFAULT_BATCH_OF_FEW, DEFAULT_BATCH_WITH_DATA = 64, 8, 5
@@ -22,6 +23,8 @@ DEFAULT_RESOLUTION = 224
 # pays where they are few; of thousands reinforce makes as much in a fraction of the time. Where each network is
 # measured, the costs that guided plans with are not known beforehand.
 DEFAULT_CONTROLLER, CONTROLLER_FOR_MANY, MANY_TRIALS = "guided", "reinforce", 1000
+# Chosen here: half, so that both sides of the comparison have the same number of trials, however many are asked for.
+DEFAULT_BASELINE_SHARE = 0.5
 DEFAULT_EPOCHS = 6
 # Chosen here: how much longer finalists are trained than candidates, and how many of them.
 LONGER, DEFAULT_FINALS = 4, 3
@@ -33,6 +36,21 @@ DEFAULT_QUANTILE = 0.5
 # What belongs to training, and so to --data; and what belongs to the proxy alone.
 TRAINING = ("epochs", "skip_unreadable", "final_epochs", "finals", "train_device", "train_threads")
 PROXY = ("proxy_images", "proxy_resolution", "proxy_width", "proxy_seeds", "halving", "candidate_timeout")
+
+
+def parse_targets(text: str, kind: Literal["latency", "madds"]) -> tuple[tuple[str, float], ...]:
+    """Each target as it was written, without spaces, and in milliseconds or multiply-adds.
+
+    Raises:
+        InputError: one of them is no quantity with a unit.
+
+    >>> parse_targets("40ms, 0.08s", "latency")
+    (('40ms', 40.0), ('0.08s', 80.0))
+    """
+    parts = ["".join(part.split()) for part in text.split(",")]
+    if kind == "latency":
+        return tuple((part, parse_latency_ms(part, what="target latency")) for part in parts)
+    return tuple((part, float(parse_count(part, what="target MAdds"))) for part in parts)
 
 
 class SearchConfig(BaseModel):
@@ -48,6 +66,8 @@ class SearchConfig(BaseModel):
     base_latency: str | None = None
     space: str = "mbconv"
     controller: str | None = None
+    baseline: str | None = None
+    baseline_share: Annotated[float, Field(ge=0.05, le=0.5)] | None = None
     reward: Literal["hard", "soft", "absolute"] = "hard"
     trials: Positive | None = None
     max_time: str | None = None
@@ -81,10 +101,12 @@ class SearchConfig(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> "SearchConfig":
         if (self.target_latency is None) == (self.target_madds is None):
-            raise ValueError("give exactly one target: --target-latency 80ms or --target-madds 400M")
+            raise ValueError(
+                "give exactly one target, --target-latency 80ms or --target-madds 400M, or several of one kind with "
+                "commas: 40ms,80ms"
+            )
+        self._check_targets()
         for text, parse, what in (
-            (self.target_latency, parse_latency_ms, "target latency"),
-            (self.target_madds, parse_count, "target MAdds"),
             (self.base_latency, parse_latency_ms, "base latency"),
             (self.max_time, parse_duration_s, "max time"),
             (self.candidate_timeout, parse_duration_s, "candidate timeout"),
@@ -102,12 +124,15 @@ class SearchConfig(BaseModel):
         kinds: tuple[tuple[Kind, str | None], ...] = (
             ("space", self.space),
             ("controller", self.controller),
+            ("controller", self.baseline),
             ("latency", self.latency),
             ("accuracy", self.accuracy),
         )
         for kind, name in kinds:
             if name is not None:
                 check_name(kind, name)
+        if self.baseline_share is not None and self.baseline is None:
+            raise ValueError("--baseline-share goes with --baseline, the controller that is to be beaten")
         if self.device != "local" and self.latency not in BUILTIN["latency"]:
             raise ValueError(
                 f"--device is where networks are measured; with --latency {self.latency} none is: leave one out"
@@ -126,6 +151,16 @@ class SearchConfig(BaseModel):
         if self.data is not None and self.classes is not None:
             raise ValueError("the number of classes comes from the data; leave out --classes")
         return self
+
+    def _check_targets(self) -> None:
+        """Refuses a target that is none, and two that are the same."""
+        seen: dict[float, str] = {}
+        for label, value in self.targets:
+            if value in seen:
+                raise ValueError(f"the targets {seen[value]} and {label} are the same; give each once")
+            seen[value] = label
+        if len(seen) > MOST_TARGETS:
+            raise ValueError(f"{len(seen)} targets; a search has at most {MOST_TARGETS}")
 
     def _check_training(self) -> None:
         """Refuses what belongs to training where nothing is trained, and what contradicts itself."""
@@ -151,12 +186,9 @@ class SearchConfig(BaseModel):
         return "latency" if self.target_latency is not None else "madds"
 
     @property
-    def target_value(self) -> float:
-        """Milliseconds, or multiply-adds."""
-        if self.target_latency is not None:
-            return parse_latency_ms(self.target_latency)
-        assert self.target_madds is not None
-        return float(parse_count(self.target_madds))
+    def targets(self) -> tuple[tuple[str, float], ...]:
+        """As `parse_targets`, in the order given."""
+        return parse_targets(self.target_latency or self.target_madds or "", self.target_kind)
 
     @property
     def quantile(self) -> float:
@@ -177,6 +209,8 @@ class SearchConfig(BaseModel):
                 "trials": trials,
                 "ask_batch": self.ask_batch or (DEFAULT_BATCH_WITH_DATA if trains else batch),
                 "controller": controller,
+                "baseline_share": self.baseline_share
+                or (None if self.baseline is None else DEFAULT_BASELINE_SHARE),
                 "accuracy": self.accuracy or ("proxy" if trains else "imagenet-surrogate"),
                 "latency_quantile": None if self.target_latency is None else self.quantile,
                 "epochs": epochs,

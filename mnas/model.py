@@ -26,6 +26,7 @@ from mnas.search_space.program import (
     MaxPool,
     Operation,
     Pads,
+    Shuffle,
 )
 from mnas.search_space.spec import NetworkSpec
 
@@ -33,11 +34,13 @@ _ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
     "silu": nn.SiLU,
+    "hard_swish": nn.Hardswish,
     "sigmoid": nn.Sigmoid,
+    "hard_sigmoid": nn.Hardsigmoid,
 }
 
 # Computed in the memory of the norm before them, which nothing else reads: a pass over memory less in training.
-_IN_PLACE = ("relu", "relu6", "silu")
+_IN_PLACE = ("relu", "relu6", "silu", "hard_swish")
 
 
 def build_module(spec: NetworkSpec, *, seed: int = 0, channels_last: bool = True) -> nn.Module:
@@ -75,7 +78,7 @@ def _in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 
 class _Labelled(nn.Sequential):
-    """Named modules in a row, printed under the label of their block. Abstract: the three below are final."""
+    """Named modules in a row, printed under the label of their block. Abstract: the four below are final."""
 
     def __init__(self, modules: "OrderedDict[str, nn.Module]", label: str = "Sequential") -> None:
         super().__init__(modules)
@@ -128,6 +131,14 @@ class Gate(_Labelled):
         return x * _in_turn(self, x)
 
 
+class Concat(_Labelled):
+    """The channels of the result of the modules stand behind those of the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, c + channels of the result, h, w)."""
+        return torch.cat((x, _in_turn(self, x)), dim=1)
+
+
 class FirstChannels(nn.Module):
     """The first channels, zero channels appended where the input has fewer."""
 
@@ -163,8 +174,8 @@ def _module(block: Block) -> nn.Module:
         before = step
     if block.combine is None:
         return Chain(modules, block.label)
-    if block.combine == "multiply":
-        return Gate(modules, block.label)
+    if block.combine != "add":
+        return (Gate if block.combine == "multiply" else Concat)(modules, block.label)
     shortcut = None if block.shortcut is None else _module(block.shortcut)
     return Residual(modules, block.label, shortcut, None if block.after is None else _layer(block.after))
 
@@ -189,6 +200,8 @@ def _layer(operation: Operation) -> nn.Module:
             return nn.MaxPool2d(kernel, stride, kernel // 2)
         case MatchChannels(in_shape=(channels, _, _), out_channels=out):
             return FirstChannels(channels, out)
+        case Shuffle(groups=groups):
+            return nn.ChannelShuffle(groups)
         case GlobalPool():
             return nn.AdaptiveAvgPool2d(1)
         case DropPath(rate=rate):

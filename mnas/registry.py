@@ -28,6 +28,8 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
         "efficientnetv2": "mnas.search_space.efficientnetv2:efficientnetv2_space",
         "resnet-rs": "mnas.search_space.resnet:resnet_rs_space",
         "regnet": "mnas.search_space.regnet:regnet_space",
+        "igcv3": "mnas.search_space.igcv3:igcv3_space",
+        "ghost": "mnas.search_space.ghost:ghost_space",
     },
     "controller": {
         "random": "mnas.controllers.random:RandomController",

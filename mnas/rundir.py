@@ -22,6 +22,23 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
+class Outputs:
+    """The files of a network that a search ends with; `label` is the target's where it has several, else empty."""
+
+    folder: Path
+    label: str = ""
+
+    baseline = property(lambda self: self._file("baseline", "json"))
+    weights = property(lambda self: self._file("baseline", "safetensors"))
+    onnx = property(lambda self: self._file("baseline", "onnx"))
+    scaled = property(lambda self: self._file("scaled", "json"))
+    scaled_onnx = property(lambda self: self._file("scaled", "onnx"))
+
+    def _file(self, name: str, suffix: str) -> Path:
+        return self.folder / f"{name}{self.label and f'-{self.label}'}.{suffix}"
+
+
+@dataclass(frozen=True, slots=True)
 class RunDirectory:
     """The files of one run; `path` is absolute."""
 
@@ -35,14 +52,13 @@ class RunDirectory:
     finalists = property(lambda self: self.path / "finalists.json")
     finals = property(lambda self: self.path / "finals")
     result = property(lambda self: self.path / "result.json")
-    baseline = property(lambda self: self.path / "baseline.json")
-    weights = property(lambda self: self.path / "baseline.safetensors")
-    onnx = property(lambda self: self.path / "baseline.onnx")
-    scaled = property(lambda self: self.path / "scaled.json")
-    scaled_onnx = property(lambda self: self.path / "scaled.onnx")
     family = property(lambda self: self.path / "family.json")
     family_folder = property(lambda self: self.path / "family")
     report = property(lambda self: self.path / "report.html")
+
+    def outputs(self, label: str = "") -> Outputs:
+        """Of the target with this label."""
+        return Outputs(self.path, label)
 
     @classmethod
     def create(cls, out: Path | None) -> "RunDirectory":

@@ -9,7 +9,7 @@ from mnas.rundir import RunDirectory
 from mnas.search_space import NetworkSpec
 from mnas.zoo import ZOO, is_published, published
 
-BASELINE = "baseline"
+BASELINE, SCALED = "baseline", "scaled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ def find_source(what: str, network: str = BASELINE) -> Source:
 
     Args:
         what: a run directory, a network's JSON file, or a name of the zoo.
-        network: of a run: `baseline`, `scaled`, or a member of its family (`phi-2`).
+        network: of a run, as `run_network_file`.
 
     Raises:
         RunDirectoryError: a run without that network, or a file that cannot be read.
@@ -49,20 +49,22 @@ def find_source(what: str, network: str = BASELINE) -> Source:
 
 
 def run_network_file(run: RunDirectory, network: str) -> Path:
-    """The JSON file of a run's network: `baseline`, `scaled`, or the name of a member in RUN/family.
+    """The JSON file of a run's network: `baseline`, `scaled`, or the name of a member in RUN/family (`phi-2`).
+
+    After a search for several targets, the first two have the target in their names: `baseline-40ms`.
 
     Raises:
         RunDirectoryError: the run has no baseline yet.
         UnknownNameError: no network of that name in the run.
     """
-    if not run.baseline.is_file():
+    own = [file for name in (BASELINE, SCALED) for file in sorted(run.path.glob(f"{name}*.json"))]
+    if not own:
         raise RunDirectoryError(
             f"{run.path} has no baseline yet; finish its search first: mnas resume {run.path}"
         )
-    known: dict[str, Path] = {BASELINE: run.baseline}
-    if run.scaled.is_file():
-        known["scaled"] = run.scaled
+    known = {file.stem: file for file in own}
     known |= {file.stem: file for file in sorted(run.family_folder.glob("*.json")) if file.stem not in known}
     if network not in known:
-        raise UnknownNameError("network", network, known, hint=f"These are the networks of {run.path}.")
+        hint = f"These are the networks of {run.path}; say which with --network."
+        raise UnknownNameError("network", network, known, hint=hint)
     return known[network]

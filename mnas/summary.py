@@ -23,6 +23,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def search_summary(result: Mapping[str, Any]) -> str:
     """What was found, under which conditions, and what to do next."""
+    if "results" in result:
+        return _several(result)
     target, baseline = result["target"], result["baseline"]
     latency = target["kind"] == "latency"
     tried = f"{result['trials']} networks of {result['space']} tried in {result['seconds']:.0f} s"
@@ -48,6 +50,44 @@ def search_summary(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _several(result: Mapping[str, Any]) -> str:
+    """A network for each of several targets."""
+    tried = f"{result['trials']} networks of {result['space']} tried in {result['seconds']:.0f} s"
+    labels = ", ".join(part["label"] for part in result["results"])
+    lines = [f"{tried} for {labels} ({result['conditions']}){_judged(result)}.", ""]
+    rows = []
+    for part in result["results"]:
+        network = part["scaled"] or part["baseline"]
+        if network is None:
+            rows.append([part["label"], *["-"] * 4, part["status"]])
+            continue
+        known, exact = network["accuracy"], network.get("latency_ms")
+        rows.append(
+            [
+                part["label"],
+                "unknown" if known is None else f"{known:.2%}",
+                "-" if exact is None else f"{exact:.2f} ms",
+                format_count(network["madds"]),
+                format_count(network["params"]),
+                network.get("architecture") or f"by phi {network['phi']:.2f}",
+            ]
+        )
+    lines += [table(["target", "accuracy", "latency", "MAdds", "params", "network"], rows), ""]
+    for part in result["results"]:
+        notes = _timed({**part, "refits": [], "references": []})
+        notes += [] if part["status"] == "done" else [_WITHOUT[part["status"]]]
+        lines += [f"{part['label']}: {text}" for text in notes]
+    lines += _timed({**result, "best_reward": None})
+    lines += ["", f"run: {result['run']}"]
+    if result.get("report"):
+        lines.append(f"report: {result['report']}")
+    for part in result["results"]:
+        if (part["scaled"] or part["baseline"]) is not None:
+            name = "baseline" if part["scaled"] is None else "scaled"
+            lines.append(f"next: mnas export {result['run']} --network {name}-{part['label']} --format onnx")
+    return "\n".join(lines)
+
+
 def _judged(result: Mapping[str, Any]) -> str:
     """Which latency of a network decided in the search, where it was not the estimate itself."""
     from mnas.config import DEFAULT_QUANTILE
@@ -70,6 +110,8 @@ def _timed(result: Mapping[str, Any]) -> list[str]:
     optimum = result.get("optimum")
     if optimum is not None and optimum["kind"] != "unknown" and result["best_reward"] is not None:
         lines.append(describe_optimum(optimum, result["best_reward"]))
+    if result.get("against") is not None:
+        lines.append(result["against"]["text"])
     drift = drift_of(result.get("references", []))
     if drift is not None and abs(drift.fraction) > DRIFT_WARNS:
         lines.append(f"The device's speed moved: {drift.describe()}.")
@@ -159,7 +201,10 @@ def best_summary(found: Mapping[str, Any]) -> str:
     """The stored trial that is best for another target."""
     target, searched = found["target"], found["searched_for"]
     count = f"{found['within']} of {found['trials']} stored trials are within {_quantity(target)}"
-    lines = [f"{count}; the search was for {_quantity(searched)}. The most accurate of them:", ""]
+    wanted = " and ".join(
+        _quantity({"kind": searched["kind"], "value": value}) for value in searched["values"]
+    )
+    lines = [f"{count}; the search was for {wanted}. The most accurate of them:", ""]
     lines += _network(f"trial {found['trial']}", found)
     if found["path"] is not None:
         lines += ["", f"written: {found['path']}", f"next: mnas scale {found['path']}"]
@@ -199,19 +244,23 @@ def status_summary(status: Mapping[str, Any]) -> str:
     """The state of a run in a few lines."""
     counts = ", ".join(f"{number} {name}" for name, number in status["trials_by_status"].items())
     best = status["best"]
+    bests = {"": best} if best is None or "reward" in best else best
     lines = [f"{status['run']}: {status['status']}", f"  trials {counts} of {status['trials_wanted']}"]
-    if best is not None:
-        lines.append(
-            f"  best reward {best['reward']:.4f} with accuracy {best['accuracy']:.2%}: {best['architecture']}"
-        )
+    for label, best in bests.items():
+        if best is not None:
+            lines.append(
+                f"  {label and f'for {label}: '}best reward {best['reward']:.4f} with accuracy {best['accuracy']:.2%}: "
+                f"{best['architecture']}"
+            )
     if status["resume"] is not None:
         lines.append(f"  go on with: {status['resume']}")
     return "\n".join(lines)
 
 
 def zoo_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Published networks with their counts, their published accuracy where any is known, and measured latency."""
-    measured, accurate = (any(row.get(key) is not None for row in rows) for key in ("latency_ms", "top1"))
+    """Published networks with their counts; their published accuracy, measured latency and its ratio where known."""
+    accurate = any(row.get("top1") is not None for row in rows)
+    measured, compared = (any(key in row for row in rows) for key in ("latency_ms", "latency_ratio"))
     header = [
         "network",
         "params",
@@ -220,6 +269,7 @@ def zoo_table(rows: Sequence[Mapping[str, Any]]) -> str:
         "resolution",
         *(["top-1"] if accurate else []),
         *(["latency", "interval"] if measured else []),
+        *(["ratio", "interval"] if compared else []),
     ]
     body = []
     for row in rows:
@@ -230,8 +280,14 @@ def zoo_table(rows: Sequence[Mapping[str, Any]]) -> str:
         ]
         if accurate:
             cells.append("" if row["top1"] is None else f"{100 * row['top1']:.1f} %")
-        if measured:
+        if measured and row["latency_ms"] is None:
+            cells += ["-", row["status"]]
+        elif measured:
             cells.append(f"{row['latency_ms']:.2f} ms")
             cells.append(f"{row['latency_low_ms']:.2f}-{row['latency_high_ms']:.2f} {row['status']}")
+        if compared:
+            low, high = row.get("latency_ratio_low"), row.get("latency_ratio_high")
+            cells.append(f"{row['latency_ratio']:.3f}")
+            cells.append("" if low is None else f"{low:.3f}-{high:.3f}")
         body.append(cells)
     return table(header, body)

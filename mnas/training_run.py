@@ -221,12 +221,7 @@ def _finish(
 
 def _network(plan: Plan) -> NetworkSpec:
     """The source's network as it is."""
-    found = find_source(plan.source)
-    if plan.network == "baseline":
-        return found.spec
-    if found.run is None or not found.run.scaled.is_file():
-        raise InputError(f"{plan.source} has no scaled network; train its baseline.")
-    return NetworkSpec.from_dict(read_json(found.run.scaled))
+    return find_source(plan.source, plan.network).spec
 
 
 def _decoded_size(plan: Plan, spec: NetworkSpec) -> int | None:

@@ -5,6 +5,7 @@ A new block is one function from `Layer` to `Block` and one row of `BLOCKS`.
 
 from collections.abc import Callable
 
+from mnas.search_space.groups import ghost, ghost_module, igcv1, igcv2, igcv3
 from mnas.search_space.layer import Chain, Layer
 from mnas.search_space.program import Block
 from mnas.search_space.residual import basic, bottleneck, xblock
@@ -13,7 +14,7 @@ from mnas.search_space.residual import basic, bottleneck, xblock
 def conv(layer: Layer) -> Block:
     """k x k convolution, norm, activation, squeeze-and-excitation (timm's ConvBnAct, with SE)."""
     stage = layer.stage
-    chain = Chain(layer.in_shape, layer.style)
+    chain = Chain.of(layer)
     chain.conv("conv", stage.out_channels, stage.kernel, layer.stride).norm("bn1").activate("act1")
     return chain.squeeze_excite(layer.se_channels).finish_with_skip("ConvBnAct", layer)
 
@@ -21,7 +22,7 @@ def conv(layer: Layer) -> Block:
 def sepconv(layer: Layer) -> Block:
     """Depthwise k x k, SE, linear 1x1 (timm's DepthwiseSeparableConv; MBConv with expansion 1)."""
     stage, channels = layer.stage, layer.in_shape[0]
-    chain = Chain(layer.in_shape, layer.style)
+    chain = Chain.of(layer)
     chain.conv("conv_dw", channels, stage.kernel, layer.stride, groups=channels).norm("bn1").activate("act1")
     chain.squeeze_excite(layer.se_channels).conv("conv_pw", stage.out_channels).norm("bn2")
     return chain.finish_with_skip("SepConv", layer)
@@ -32,8 +33,8 @@ def mbconv(layer: Layer) -> Block:
 
     Reference: MobileNetV2 (arXiv 1801.04381), with SE as in MnasNet (arXiv 1807.11626), sec. 4.1.
     """
-    stage, inner = layer.stage, layer.in_shape[0] * layer.stage.expansion
-    chain = Chain(layer.in_shape, layer.style)
+    stage, inner = layer.stage, layer.inside
+    chain = Chain.of(layer)
     chain.conv("conv_pw", inner).norm("bn1").activate("act1")
     chain.conv("conv_dw", inner, stage.kernel, layer.stride, groups=inner).norm("bn2").activate("act2")
     chain.squeeze_excite(layer.se_channels).conv("conv_pwl", stage.out_channels).norm("bn3")
@@ -41,14 +42,13 @@ def mbconv(layer: Layer) -> Block:
 
 
 def fused_mbconv(layer: Layer) -> Block:
-    """k x k convolution to more channels, SE, linear 1x1 projection (timm's EdgeResidual).
+    """k x k expansion, SE, linear 1x1 projection (timm's EdgeResidual).
 
     Reference: EfficientNetV2 (arXiv 2104.00298), Fig. 2.
     """
-    stage, inner = layer.stage, layer.in_shape[0] * layer.stage.expansion
-    chain = Chain(layer.in_shape, layer.style)
-    chain.conv("conv_exp", inner, stage.kernel, layer.stride).norm("bn1").activate("act1")
-    chain.squeeze_excite(layer.se_channels).conv("conv_pwl", stage.out_channels).norm("bn2")
+    chain = Chain.of(layer)
+    chain.conv("conv_exp", layer.inside, layer.stage.kernel, layer.stride).norm("bn1").activate("act1")
+    chain.squeeze_excite(layer.se_channels).conv("conv_pwl", layer.stage.out_channels).norm("bn2")
     return chain.finish_with_skip("FusedMBConv", layer)
 
 
@@ -58,7 +58,7 @@ def projection(layer: Layer) -> Block:
     Reference: ResNet (arXiv 1512.03385), sec. 3.3, option B: the projection shortcut.
     """
     stage = layer.stage
-    chain = Chain(layer.in_shape, layer.style)
+    chain = Chain.of(layer)
     chain.conv("conv", stage.out_channels, stage.kernel, layer.stride).norm("bn1")
     return chain.squeeze_excite(layer.se_channels).finish_with_skip("Projection", layer)
 
@@ -72,4 +72,9 @@ BLOCKS: dict[str, Callable[[Layer], Block]] = {
     "basic": basic,
     "bottleneck": bottleneck,
     "xblock": xblock,
+    "igcv1": igcv1,
+    "igcv2": igcv2,
+    "igcv3": igcv3,
+    "ghost_module": ghost_module,
+    "ghost": ghost,
 }

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from mnas.search_space.blocks import BLOCKS
 from mnas.search_space.layer import Chain, Layer
-from mnas.search_space.program import Block, Dropout, GlobalPool, Linear, MaxPool, Operation, Shape
+from mnas.search_space.program import Block, Conv, Dropout, GlobalPool, Linear, MaxPool, Operation, Shape
 from mnas.search_space.spec import Head, NetworkSpec, StageSpec, Stem, Style
 
 
@@ -131,6 +131,8 @@ def _head(segment: Segment, dropout: float) -> Block:
     if segment.kind == "conv":
         chain.conv("conv_head", segment.channels).norm("bn2").activate("act2")
     chain.add("global_pool", GlobalPool(chain.shape))
+    if segment.kind == "late":
+        chain.add("conv_head", Conv(chain.shape, segment.channels, 1, bias=True)).activate("act2")
     if dropout:
         chain.add("dropout", Dropout(chain.shape, dropout))
     return chain.add("classifier", Linear(chain.shape, segment.num_classes)).finish("Head")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mnas.errors import InputError
-from mnas.search_space.spec import Activation, Padding
+from mnas.search_space.spec import Activation, Gate, Padding
 
 Shape = tuple[int, int, int]
 Pads = tuple[int, int, int, int]  # top, left, bottom, right
@@ -79,10 +79,10 @@ class BatchNorm:
 
 @dataclass(frozen=True, slots=True)
 class Activate:
-    """An element-wise non-linearity; `sigmoid` is the gate of squeeze-and-excitation."""
+    """An element-wise non-linearity; `sigmoid` and `hard_sigmoid` are gates of squeeze-and-excitation."""
 
     in_shape: Shape
-    kind: Activation | Literal["sigmoid"]
+    kind: Activation | Gate
 
     @property
     def out_shape(self) -> Shape:
@@ -153,6 +153,41 @@ class MatchChannels:
 
 
 @dataclass(frozen=True, slots=True)
+class Shuffle:
+    """The channels as `groups` rows, read by columns: channel r x columns + c comes to place c x groups + r.
+
+    Channels of one group become neighbours of channels of every other; with as many groups as there were columns it
+    is undone.
+
+    Raises:
+        InputError: groups that do not divide the channels.
+
+    Reference: ShuffleNet (arXiv 1707.01083), sec. 3.1; the permutation of IGCV1 (arXiv 1707.02725).
+    """
+
+    in_shape: Shape
+    groups: int
+
+    def __post_init__(self) -> None:
+        if self.groups < 1 or self.in_shape[0] % self.groups:
+            raise InputError(
+                f"a shuffle's groups must divide its channels; got {self.in_shape[0]} channels and "
+                f"{self.groups} groups."
+            )
+
+    @property
+    def out_shape(self) -> Shape:
+        """Unchanged."""
+        return self.in_shape
+
+    @property
+    def order(self) -> list[int]:
+        """Which channel of the input stands at each place."""
+        columns = self.in_shape[0] // self.groups
+        return [row * columns + column for column in range(columns) for row in range(self.groups)]
+
+
+@dataclass(frozen=True, slots=True)
 class GlobalPool:
     """The mean over height and width."""
 
@@ -204,8 +239,21 @@ class Linear:
 
 
 Operation = (
-    Conv | BatchNorm | Activate | AvgPool | MaxPool | MatchChannels | GlobalPool | DropPath | Dropout | Linear
+    Conv
+    | BatchNorm
+    | Activate
+    | AvgPool
+    | MaxPool
+    | MatchChannels
+    | Shuffle
+    | GlobalPool
+    | DropPath
+    | Dropout
+    | Linear
 )
+
+
+Combine = Literal["add", "multiply", "concat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,31 +264,43 @@ class Block:
         label: how the block is printed, `MBConv` for example.
         in_shape: of the input.
         steps: name and operation or block, in order.
-        combine: `add` the input to the result, `multiply` the input by it, or None for the result alone.
+        combine: `add` the input to the result, `multiply` the input by it, `concat` the result's channels behind
+            the input's, or None for the result alone.
         shortcut: what the input passes through before it is added; None is the input itself.
         after: the activation of the sum; None is none.
 
     Raises:
-        InputError: a shortcut that is to be multiplied, or an activation after anything but a sum.
+        InputError: a shortcut that is not to be added, an activation after anything but a sum, or results of another
+            height or width than the input they are to stand behind.
     """
 
     label: str
     in_shape: Shape
     steps: tuple[tuple[str, "Operation | Block"], ...]
-    combine: Literal["add", "multiply"] | None = None
+    combine: Combine | None = None
     shortcut: "Block | None" = None
     after: Activate | None = None
 
     def __post_init__(self) -> None:
-        if self.combine == "multiply" and self.shortcut is not None:
-            raise InputError(f"block {self.label}: a shortcut can be added, not multiplied.")
+        if self.combine not in ("add", None) and self.shortcut is not None:
+            raise InputError(
+                f"block {self.label}: a shortcut can be added alone, got combine={self.combine!r}."
+            )
         if self.after is not None and self.combine != "add":
             raise InputError(f"block {self.label}: an activation after the sum needs combine='add'.")
+        if self.combine == "concat" and self.out_shape[1:] != self.in_shape[1:]:
+            raise InputError(
+                f"block {self.label}: to stand behind the input, a result needs its height and width "
+                f"{self.in_shape[1:]}, got {self.out_shape[1:]}."
+            )
 
     @property
     def out_shape(self) -> Shape:
         """Of the result; a `multiply` block is a gate and keeps its input's shape."""
-        return self.in_shape if self.combine == "multiply" or not self.steps else self.steps[-1][1].out_shape
+        if self.combine == "multiply" or not self.steps:
+            return self.in_shape
+        channels, height, width = self.steps[-1][1].out_shape
+        return channels + (self.in_shape[0] if self.combine == "concat" else 0), height, width
 
 
 def walk(block: Block, prefix: str = "") -> Iterator[tuple[str, Operation]]:

@@ -10,7 +10,7 @@ def basic(layer: Layer) -> Block:
     Reference: ResNet (arXiv 1512.03385), Fig. 5, left.
     """
     stage = layer.stage
-    chain = Chain(layer.in_shape, layer.style)
+    chain = Chain.of(layer)
     chain.conv_norm(1, stage.out_channels, stage.kernel, layer.stride).activate("act1")
     chain.conv_norm(2, stage.out_channels, stage.kernel)
     return chain.squeeze_excite(layer.se_out_channels).finish_with_skip(
@@ -24,8 +24,8 @@ def bottleneck(layer: Layer) -> Block:
     Reference: ResNet (arXiv 1512.03385), Fig. 5, right; the stride as in ResNet-D (arXiv 1812.01187), sec. 4.1;
     squeeze-and-excitation as in ResNet-RS (arXiv 2103.07579), of the block's output.
     """
-    stage, inner = layer.stage, layer.stage.out_channels // layer.stage.expansion
-    chain = Chain(layer.in_shape, layer.style)
+    stage, inner = layer.stage, layer.inside
+    chain = Chain.of(layer)
     chain.conv_norm(1, inner).activate("act1")
     chain.conv_norm(2, inner, stage.kernel, layer.stride, groups=stage.groups).activate("act2")
     chain.conv_norm(3, stage.out_channels).squeeze_excite(layer.se_out_channels)
@@ -38,8 +38,8 @@ def xblock(layer: Layer) -> Block:
     Reference: RegNet (arXiv 2003.13678), sec. 3.2 and Fig. 4; squeeze-and-excitation as in pycls (models/blocks.py):
     channels inside from the block's input.
     """
-    stage, inner = layer.stage, layer.stage.out_channels // layer.stage.expansion
-    chain = Chain(layer.in_shape, layer.style)
+    stage, inner = layer.stage, layer.inside
+    chain = Chain.of(layer)
     chain.conv_norm(1, inner).activate("act1")
     chain.conv_norm(2, inner, stage.kernel, layer.stride, groups=stage.groups).activate("act2")
     chain.squeeze_excite(layer.se_channels).conv_norm(3, stage.out_channels)

@@ -1,17 +1,18 @@
 """timm's names for the tensors of our networks, where its containers are called differently.
 
-Inside EfficientNet-like networks the names are the same. timm's ResNets and RegNets number their stages in their own
-way, and call stem, shortcut, squeeze-and-excitation and classifier differently.
+Inside EfficientNet-like networks the names are the same; of MobileNetV3's stages timm joins some. Its ResNets and
+RegNets number their stages in their own way, and call stem, shortcut, squeeze-and-excitation and classifier
+differently; its GhostNet has blocks of several kinds in a stage, and numbers inside Ghost modules and shortcuts.
 
-Reference: timm 1.0, models/resnet.py and models/regnet.py.
+Reference: timm 1.0, models/resnet.py, models/regnet.py and models/ghostnet.py.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from mnas.search_space.spec import NetworkSpec
 
-_RESNET_OPS, _REGNET_OPS = {"basic", "bottleneck"}, {"xblock"}
+_RESNET_OPS, _REGNET_OPS, _GHOSTNET_OPS = {"basic", "bottleneck"}, {"xblock"}, {"ghost", "conv"}
 _LAYER = re.compile(r"blocks\.(\d+)\.(\d+)\.(.+)")
 _SE = {"se.conv_reduce": "se.fc1", "se.conv_expand": "se.fc2"}
 # By our name of the module. timm's deep stem is a sequence: convolution, norm, activation, twice, and a convolution.
@@ -28,6 +29,17 @@ _RESNET_STEM = {
     "classifier": "fc",
 }
 _REGNET_STEM = {"conv_stem": "stem.conv", "bn1": "stem.bn", "classifier": "head.fc"}
+# timm's stage and block of each of GhostNet's seventeen.
+_GHOSTNET_STAGES = (1, 1, 1, 1, 1, 1, 5, 1, 4, 1)
+_GHOSTNET_PLACES = [
+    f"{stage}.{block}" for stage, size in enumerate(_GHOSTNET_STAGES) for block in range(size)
+]
+_GHOSTNET_PARTS = {
+    f"{module}.{part}.{layer}": f"{module}.{part}.{number}"
+    for module in ("ghost1", "ghost2")
+    for part in ("primary_conv", "cheap_operation")
+    for number, layer in enumerate(("conv", "bn"))
+} | {f"shortcut.{layer}": f"shortcut.{n}" for n, layer in enumerate(("conv_dw", "bn_dw", "conv", "bn"))}
 
 
 def timm_names(spec: NetworkSpec, names: Iterable[str]) -> dict[str, str]:
@@ -46,7 +58,32 @@ def timm_names(spec: NetworkSpec, names: Iterable[str]) -> dict[str, str]:
         return {name: _resnet(spec, name) for name in names}
     if ops <= _REGNET_OPS:
         return {name: _regnet(name) for name in names}
+    layers = [f"{number}.{n}" for number, stage in enumerate(spec.stages) for n in range(stage.repeats)]
+    if ops == _GHOSTNET_OPS and len(layers) == len(_GHOSTNET_PLACES):
+        places = dict(zip(layers, _GHOSTNET_PLACES, strict=True))
+        return {name: _ghostnet(places, name) for name in names}
+    if spec.head == "late":
+        joined = _joined(spec)
+        return {name: _LAYER.sub(lambda found: _placed(joined, found), name) for name in names}
     return {name: name for name in names}
+
+
+def _joined(spec: NetworkSpec) -> list[tuple[int, int]]:
+    """Of each of our stages, timm's stage and the layers before it there: timm joins stages of one shape."""
+    places: list[tuple[int, int]] = []
+    for number, stage in enumerate(spec.stages):
+        before = spec.stages[number - 1]
+        if number and stage.stride == 1 and stage.out_channels == before.out_channels:
+            joined, layers = places[-1]
+            places.append((joined, layers + before.repeats))
+        else:
+            places.append((places[-1][0] + 1 if places else 0, 0))
+    return places
+
+
+def _placed(places: list[tuple[int, int]], found: re.Match[str]) -> str:
+    stage, before = places[int(found[1])]
+    return f"blocks.{stage}.{before + int(found[2])}.{found[3]}"
 
 
 def _resnet(spec: NetworkSpec, name: str) -> str:
@@ -71,3 +108,12 @@ def _regnet(name: str) -> str:
     part = _SE.get(part, part).replace("shortcut", "downsample")
     part = re.sub(r"^(conv|bn)(\d)$", lambda found: f"conv{found[2]}.{found[1]}", part)
     return f"s{stage}.b{block}.{part}.{tensor}"
+
+
+def _ghostnet(places: Mapping[str, str], name: str) -> str:
+    module, _, tensor = name.rpartition(".")
+    inside = _LAYER.fullmatch(module)
+    if inside is None:
+        return name
+    part = _GHOSTNET_PARTS.get(inside[3], inside[3])
+    return f"blocks.{places[f'{inside[1]}.{inside[2]}']}.{part}.{tensor}"

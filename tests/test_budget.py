@@ -1,13 +1,13 @@
 import pytest
 
 from mnas.errors import SearchError
-from mnas.search.budget import search_budget
+from mnas.search.budget import search_budgets
 
 
 def budget(target: float, base: float = 7.0) -> tuple[float, list[str]]:
     notes: list[str] = []
-    value = search_budget(
-        target, 1.0, 20.0, lambda: base, what="the space", show=lambda ms: f"{ms:g} ms", note=notes.append
+    (value,) = search_budgets(
+        [target], 1.0, 20.0, lambda: base, what="the space", show=lambda ms: f"{ms:g} ms", note=notes.append
     )
     return value, notes
 
@@ -16,8 +16,27 @@ def test_inside_the_range_the_target_is_the_budget_and_the_base_is_never_asked_f
     def never() -> float:
         raise AssertionError("asked for a base")
 
-    for target in (1.0, 15.0, 20.0):
-        assert search_budget(target, 1.0, 20.0, never, what="x", show=str, note=pytest.fail) == target
+    targets = (1.0, 15.0, 20.0)
+    assert search_budgets(targets, 1.0, 20.0, never, what="x", show=str, note=pytest.fail) == targets
+
+
+def test_of_several_targets_those_above_the_range_share_a_base() -> None:
+    notes: list[str] = []
+    found = search_budgets(
+        [5.0, 40.0, 80.0],
+        1.0,
+        20.0,
+        lambda: 7.0,
+        what="the space",
+        show=lambda ms: f"{ms:g} ms",
+        note=notes.append,
+    )
+    assert found == (5.0, 7.0, 7.0)
+    assert "to fill 40 ms and 80 ms" in notes[0]
+    with pytest.raises(SearchError, match=r"the target 0\.5 ms is below"):
+        search_budgets(
+            [5.0, 0.5], 1.0, 20.0, lambda: 7.0, what="x", show=lambda ms: f"{ms:g} ms", note=pytest.fail
+        )
 
 
 def test_above_the_range_the_base_is_brought_into_it_and_a_note_says_so() -> None:

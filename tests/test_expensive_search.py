@@ -13,10 +13,12 @@ from mnas.controllers.random import RandomController
 from mnas.errors import SearchError
 from mnas.objective import Reward
 from mnas.protocols import AccuracyEstimate, LatencyEstimate
+from mnas.search.costing import Costing, Limits
 from mnas.search.finalists import candidates
 from mnas.search.halving import Rungs, mean_epochs
 from mnas.search.history import History
-from mnas.search.loop import Limits, Loop
+from mnas.search.lanes import Lane
+from mnas.search.loop import Loop
 from mnas.search_space import NetworkSpec, extremes, mbconv_space, network_cost
 from mnas.store import EventStore
 
@@ -66,14 +68,16 @@ def latency(specs: Sequence[NetworkSpec]) -> list[LatencyEstimate]:
 def search(path: Path, accuracy: Any, target: float, **changes: Any) -> Loop:
     """A loop over what is stored at `path`, replayed."""
     store = EventStore.open(path) if path.exists() else EventStore.create(path)
+    lane = Lane(
+        changes.pop("controller", None) or RandomController(SPACE, seed=0),
+        changes.pop("reward", None) or Reward("hard", target),
+    )
+    limits = changes.pop("limits", None) or Limits(trials=12, ask_batch=5)
     settings: dict[str, Any] = {
-        "space": SPACE,
-        "controller": RandomController(SPACE, seed=0),
-        "reward": Reward("hard", target),
-        "latencies": latency,
+        "lanes": [lane],
+        "costing": Costing(SPACE, changes.pop("latencies", latency), limits, lane.reward.quantile),
         "accuracy": accuracy,
         "accuracy_name": "made up",
-        "limits": Limits(trials=12, ask_batch=5),
         "seed": 0,
         "store": store,
         "history": History.read(store.events()),
@@ -195,8 +199,8 @@ def test_a_search_cut_off_between_trials_goes_on_as_if_it_had_not_been(tmp_path:
     assert len(rest.asked) == 5
     for mine, other in zip(resumed.history.trials, whole.history.trials, strict=True):
         assert (mine.key, mine.status, mine.reward) == (other.key, other.status, other.reward)
-    assert resumed.history.rungs.rewards == whole.history.rungs.rewards
-    assert History.read(resumed.store.events()).rungs.rewards == whole.history.rungs.rewards
+    assert resumed.history.rungs == whole.history.rungs
+    assert History.read(resumed.store.events()).rungs == whole.history.rungs
 
 
 def test_halving_stops_by_reward_and_the_stopped_are_marked(tmp_path: Path) -> None:
@@ -204,7 +208,7 @@ def test_halving_stops_by_reward_and_the_stopped_are_marked(tmp_path: Path) -> N
     loop.run()
     done = [trial for trial in loop.history.trials if trial.status == "done"]
     expected: list[float] = []
-    first = loop.history.rungs.rewards[1]
+    first = loop.history.rungs[0].rewards[1]
     for trial in done:  # one after the other, each against those before it
         expected.append(first[trial.number])
         rank = sum(reward > expected[-1] for reward in expected)

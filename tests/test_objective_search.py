@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from mnas.objective import latency_quantile
 from mnas.protocols import Objective, Observation
 from mnas.search import final, resume_search, start_search
 from mnas.search import objective as objective_module
-from mnas.search.loop import Limits, Loop
+from mnas.search.costing import Limits
+from mnas.search.loop import Loop
 from mnas.search.objective import CostModel, SearchCosts, SearchObjective
 from mnas.search.problem import make_problem
 from mnas.search.reporting import Quiet
@@ -131,12 +133,14 @@ def test_asked_before_the_search_knows_it_says_so() -> None:
 
 
 def planned(loop: Loop, make: Any) -> Loop:
-    """The loop with a controller that plans, replayed."""
+    """The loop with a controller that plans, replayed, for thirty trials."""
     loop.costs = SearchCosts()
     loop.costs.bind(CostModel(SPACE, loop.limits.refusal, latency, 0.5, loop.history))
     objective = SearchObjective(loop.costs)
-    objective.aim(loop.reward)
-    loop.controller = make(SPACE, seed=0, objective=objective)
+    (lane,) = loop.lanes
+    objective.aim(lane.reward)
+    loop.lanes = [replace(lane, controller=make(SPACE, seed=0, objective=objective))]
+    loop.costing = replace(loop.costing, limits=Limits(trials=30, ask_batch=5))
     loop.reporter.warnings.clear()  # type: ignore[attr-defined]  of another controller's replay
     loop.replay()
     return loop
@@ -174,19 +178,16 @@ class Curious(RandomController):
 @pytest.mark.parametrize("make", [GuidedController, Curious])
 def test_a_search_killed_after_a_refit_ends_as_one_that_was_not(tmp_path: Path, make: Any) -> None:
     whole = planned(remeasuring(tmp_path / "whole.db", Cheap(), Device(latency, 1.2)), make)
-    whole.limits = Limits(trials=30, ask_batch=5)
     whole.run()
     (refit,) = whole.history.refits
     assert refit.after == 15
     assert refit.factor > 1.1
     cut = planned(remeasuring(tmp_path / "cut.db", Killed(), Device(latency, 1.2)), make)
-    cut.limits = Limits(trials=30, ask_batch=5)
     with pytest.raises(KeyboardInterrupt):
         cut.run()
     cut.store.commit()
     cut.store.close()
     resumed = planned(remeasuring(tmp_path / "cut.db", Cheap(), Device(latency, 1.2)), make)
-    resumed.limits = Limits(trials=30, ask_batch=5)
     assert resumed.history.refits == cut.history.refits != []
     resumed.run()
     assert not resumed.reporter.warnings  # type: ignore[attr-defined]
@@ -194,9 +195,12 @@ def test_a_search_killed_after_a_refit_ends_as_one_that_was_not(tmp_path: Path, 
         (t.key, t.reward) for t in whole.history.trials
     ]
     if make is Curious:
-        before, after = np.array(whole.controller.answers), np.array(resumed.controller.answers)  # type: ignore[attr-defined]
+        before, after = (
+            np.array(whole.lanes[0].controller.answers),
+            np.array(resumed.lanes[0].controller.answers),
+        )  # type: ignore[attr-defined]
         assert (before == after).all()
-        first = np.array([madds(SPACE.decode(point)) / 1e6 for point in whole.controller.points])  # type: ignore[attr-defined]
+        first = np.array([madds(SPACE.decode(point)) / 1e6 for point in whole.lanes[0].controller.points])  # type: ignore[attr-defined]
         np.testing.assert_allclose(before[:2], first)
         np.testing.assert_allclose(before[-2:], refit.factor * first)
         # The third tell comes before the refit, the fourth ask after it: three asks and three tells of two networks.

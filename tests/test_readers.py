@@ -35,6 +35,8 @@ from mnas.search_space import (
 )
 from mnas.search_space.cost import operation_cost
 from mnas.search_space.efficientnetv2 import efficientnetv2_space
+from mnas.search_space.ghost import ghost_space
+from mnas.search_space.igcv3 import igcv3_space
 from mnas.search_space.network import network_program
 from mnas.search_space.program import (
     Activate,
@@ -44,19 +46,30 @@ from mnas.search_space.program import (
     Conv,
     MatchChannels,
     MaxPool,
+    Shuffle,
     walk,
 )
 from mnas.search_space.regnet import regnet_space
 from mnas.search_space.resnet import resnet_rs_space
 from mnas.search_space.spec import HEADS, SKIPS, STEMS
-from mnas.zoo import mobile, published
+from mnas.zoo import published
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = replace(published("mnasnet_small"), resolution=32, num_classes=5)
 CHANNELS = 8
-# The mobile ones, and of the residual ones those with few layers: their families are held to timm elsewhere.
-NETWORKS = (*mobile.MEMBERS, "resnet_18", "resnet_rs_50", "regnet_x_200mf", "regnet_y_400mf")
+# One of each kind with few layers: their families are held to timm elsewhere.
+NETWORKS = (
+    *(
+        "efficientnet_b0",
+        "efficientnet_lite0",
+        "efficientnetv2_b0",
+        "mnasnet_a1",
+        "mnasnet_b1",
+        "mnasnet_small",
+    ),
+    *("mobilenetv2", "mobilenetv3_small", "resnet_18", "resnet_rs_50", "regnet_x_200mf", "regnet_y_400mf"),
+)
 
 
 def randomise(module, seed):
@@ -109,13 +122,20 @@ def agree(ours, theirs):
     np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=2e-5 * max(1.0, ours.std()))
 
 
+EXPANSIONS_AND_GROUPS = {
+    "mbconv": (3, 1),
+    "fused_mbconv": (3, 1),
+    "bottleneck": (2, 1),
+    "xblock": (1, 2),
+    "igcv1": (1, 2),
+    "igcv2": (1, 2),
+    "igcv3": (3, 2),
+    "ghost": (2.5, 1),
+}
+
+
 def block_of(op, kernel, stride, se_ratio, skip, *, out=CHANNELS, size=(8, 7), style=None, drop_path=0.0):
-    expansion, groups = {
-        "mbconv": (3, 1),
-        "fused_mbconv": (3, 1),
-        "bottleneck": (2, 1),
-        "xblock": (1, 2),
-    }.get(op, (1, 1))
+    expansion, groups = EXPANSIONS_AND_GROUPS.get(op, (1, 1))
     stage = StageSpec(op, kernel, stride, out, 1, expansion, se_ratio, skip, groups)
     return BLOCKS[op](Layer(stage, (CHANNELS, *size), stride, style or Style(), drop_path))
 
@@ -192,6 +212,34 @@ def test_the_pooling_skip_by_hand():
         np.testing.assert_allclose(run(build_block_graph(shortcut), images.numpy()), expected)
 
 
+def test_a_shuffle_by_hand():
+    """Two groups of three channels, 0 1 2 and 3 4 5, become three of two: 0 3, 1 4 and 2 5; three groups undo it."""
+    shape = (6, 1, 2)
+    images = images_of(shape, 2)
+    for groups, order in ((2, [0, 3, 1, 4, 2, 5]), (3, [0, 2, 4, 1, 3, 5]), (1, list(range(6)))):
+        block = Block("Shuffle", shape, (("shuffle", Shuffle(shape, groups)),))
+        np.testing.assert_array_equal(build_block(block)(torch.from_numpy(images)).numpy(), images[:, order])
+        np.testing.assert_array_equal(run(build_block_graph(block, batch=2), images.copy()), images[:, order])
+    with pytest.raises(InputError, match="got 6 channels and 4 groups"):
+        Shuffle(shape, 4)
+
+
+def test_a_concatenation_by_hand():
+    """A branch that doubles 1 and 2: behind the input stands 2 and 4."""
+    shape = (1, 1, 2)
+    block = Block("Concat", shape, (("conv", Conv(shape, 1, 1)),), "concat")
+    module = build_block(block)
+    nn.init.constant_(module.conv.weight, 2.0)
+    images, expected = np.array([[[[1.0, 2.0]]]], np.float32), [[[[1, 2]], [[2, 4]]]]
+    assert block.out_shape == (2, 1, 2)
+    np.testing.assert_array_equal(module(torch.from_numpy(images)).detach().numpy(), expected)
+    np.testing.assert_array_equal(run(build_block_graph(block, weights=weights_of(module)), images), expected)
+    with pytest.raises(InputError, match=r"needs its height and width \(1, 2\), got \(1, 1\)"):
+        Block("Concat", shape, (("conv", Conv(shape, 1, 1, 2)),), "concat")
+    with pytest.raises(InputError, match="a shortcut can be added alone, got combine='concat'"):
+        Block("Concat", shape, block.steps, "concat", Block("Shortcut", shape, ()))
+
+
 def test_max_pool_and_the_pool_of_a_resnet_d_shortcut_by_hand():
     """1..9 with stride 2: the greatest of 3x3 around each pixel; the means of 1 2 4 5, of 3 6, of 7 8 and of 9."""
     numbers = torch.arange(1.0, 10).reshape(1, 1, 3, 3)
@@ -257,7 +305,15 @@ def test_a_norm_without_a_convolution_before_it():
     agree(*outputs(norm, 2))
 
 
-SPACES = (mbconv_space, mnasnet_space, macro_space, efficientnetv2_space, regnet_space)
+SPACES = (
+    mbconv_space,
+    mnasnet_space,
+    macro_space,
+    efficientnetv2_space,
+    regnet_space,
+    igcv3_space,
+    ghost_space,
+)
 MEMBERS = [(make, seed) for make in SPACES for seed in range(4)]
 
 
@@ -305,9 +361,9 @@ def test_a_block_with_every_kind_of_step_exports_and_compiles():
     )
 
 
-@pytest.mark.parametrize("op", ["basic", "bottleneck", "xblock"])
+@pytest.mark.parametrize("op", ["basic", "bottleneck", "xblock", "igcv1", "igcv2", "igcv3", "ghost"])
 @pytest.mark.parametrize("skip", SKIPS)
-def test_blocks_of_resnets_export_and_compile(op, skip):
+def test_blocks_with_skips_export_and_compile(op, skip):
     _exports_and_compiles(block_of(op, 3, 2, 0.25, skip, out=12, style=Style("relu"), drop_path=0.5))
 
 

@@ -309,10 +309,9 @@ class Cheap(Dear):
 
 def remeasuring(path: Path, accuracy: Any, device: Device, target: float = 4.0) -> Loop:
     """A loop with such a device; predictions are those of `latency`, corrected by refits."""
-    loop = search(path, accuracy, target)
+    loop = search(path, accuracy, target, latencies=ruler.corrected(latency, lambda: loop.history.factor))
     timed = SimpleNamespace(measure=device, host=device, reference_ms=10.0)
-    loop.latencies = ruler.corrected(latency, lambda: loop.history.factor)
-    loop.remeasure = Remeasurer(timed, SPACE, target, 0, loop.history, loop.reporter)  # type: ignore[arg-type]
+    loop.remeasure = Remeasurer(timed, SPACE, (target,), 0, loop.history, loop.reporter)  # type: ignore[arg-type]
     return loop
 
 

@@ -149,7 +149,7 @@ def make_run(
             found = finished(run.path, keys, rows, spec)
             result(found)
             write_json(run.result, found)
-            write_json(run.baseline, spec.to_dict())
+            write_json(run.outputs().baseline, spec.to_dict())
             write_json(run.calibration, calibration())
             store.append("finished", [found])
         store.commit()
@@ -266,7 +266,7 @@ def grown_run(path: Path) -> RunDirectory:
         }  # fmt: skip
 
     run = make_run(path, config=CONFIG | {"target_latency": "80ms"}, result=scaled)
-    write_json(run.scaled, grown.to_dict())
+    write_json(run.outputs().scaled, grown.to_dict())
     members = []
     for phi in (0.0, 1.0, 2.0):
         spec = compound_scale(published("efficientnet_b0"), phi)

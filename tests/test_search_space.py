@@ -21,6 +21,8 @@ from mnas.search_space import (
     round_filters,
 )
 from mnas.search_space.efficientnetv2 import efficientnetv2_space
+from mnas.search_space.ghost import ghost_space
+from mnas.search_space.igcv3 import igcv3_space
 from mnas.search_space.mnasnet import MOBILENETV2, Reference
 from mnas.search_space.regnet import regnet_space
 from mnas.search_space.resnet import resnet_rs_space
@@ -33,6 +35,8 @@ SPACES = {
     "efficientnetv2": efficientnetv2_space,
     "resnet-rs": resnet_rs_space,
     "regnet": regnet_space,
+    "igcv3": igcv3_space,
+    "ghost": ghost_space,
 }
 FACTORISED = [space for space in (make() for make in SPACES.values()) if space.factors is not None]
 
@@ -202,6 +206,18 @@ def test_released_resnet_rs_are_members_of_their_space() -> None:
     # By hand: sevenths of 256, the resolution itself first.
     assert space.choices[2].options == (256, 146, 183, 219, 293, 329, 366)
     assert {space.decode(point).resolution for point in space.enumerate()} == set(space.choices[2].options)
+
+
+def test_igcv3_is_a_member_of_its_space() -> None:
+    space = igcv3_space()
+    # Kernel and groups; expansion in all but the first block; three depths in all but the first and last.
+    assert space.size == space.distinct == 6 * 36**5 * 12
+    values: dict[str, int | float | str] = {}
+    for number, stage in enumerate(published("igcv3").stages, 1):
+        values |= {f"block{number}.kernel": 3, f"block{number}.groups": 2}
+        values |= {f"block{number}.expansion": stage.expansion} if number > 1 else {}
+        values |= {f"block{number}.layers": stage.repeats} if 1 < number < 7 else {}
+    assert space.decode(space.from_values(values)) == published("igcv3")
 
 
 def test_small_images_keep_a_least_size() -> None:

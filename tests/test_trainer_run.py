@@ -298,8 +298,11 @@ def test_timm_weights_come_from_the_local_cache_alone(
         (("tiny.txt", "--data", "digits"), "neither a run directory, nor a network's JSON"),
         (("tiny.json", "--data", "digits", "--preset", "cifra"), "did you mean 'cifar'"),
         (("tiny.json", "--data", "digits", "--epochs", "0"), "epochs must be a whole number of at least 1"),
-        (("tiny.json", "--data", "digits", "--network", "other"), "--network must be baseline or scaled"),
-        (("tiny.json", "--data", "digits", "--network", "scaled"), "has no scaled network"),
+        (("tiny.json", "--data", "digits", "--network", "other"), "'tiny.json' is no run directory"),
+        (
+            ("tiny.json", "--data", "digits", "--network", "scaled"),
+            "only a run has a network called 'scaled'",
+        ),
         (("tiny.json", "--data", "digits", "--resolution", "4"), "4 pixels is smaller than images of 8"),
         (("tiny.json", "--data", "digits", "--threads", "0"), "--threads must be at least 1, got 0"),
         (("tiny.json", "--data", "digits", "--device", "gpu"), "--device 'gpu' cannot be used"),

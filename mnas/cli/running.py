@@ -19,6 +19,9 @@ def scale(
             metavar="RUN|SPEC", help="A run directory, a network's JSON file, or a published network."
         ),
     ],
+    network: Annotated[
+        str, typer.Option(help="Of a run: baseline, or one of several: baseline-40ms.")
+    ] = "baseline",
     phi: Annotated[
         str | None, typer.Option(help="Compound coefficients: 1,2,3. [default: 1,2,3 unless --to]")
     ] = None,
@@ -71,7 +74,7 @@ def scale(
         by_table=released,
         coefficients=Coefficients(alpha, beta, gamma),
     )
-    found = find_source(source)
+    found = find_source(source, network)
     with ConsoleReporter() as reporter:
         family = scale_family(
             found,
@@ -132,7 +135,9 @@ def export(
         from mnas.measuring import compare_int8
 
         with ConsoleReporter() as reporter:
-            quantized = export_int8(run, data, out, reporter, skip_unreadable=skip_unreadable)
+            quantized = export_int8(
+                run, data, out, reporter, network=network, skip_unreadable=skip_unreadable
+            )
             if measured:
                 files = Path(quantized["fp32_path"]), Path(quantized["path"])
                 quantized |= compare_int8(*files, reporter)
@@ -156,7 +161,7 @@ def _check_int8(run: Path, int8: bool, data: str | None, form: str, network: str
         )
     if form != "onnx":
         problems.append(f"--int8 writes onnx, not {form}")
-    if network != "baseline":
+    if not network.startswith("baseline"):
         problems.append(
             f"of a run's networks only the baseline can have trained weights: train {network} with mnas train and "
             f"export the folder that this makes"

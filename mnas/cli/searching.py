@@ -29,6 +29,14 @@ ControllerFlag = Annotated[
         "than 1000 trials, or where every candidate is measured]",
     ),
 ]
+BaselineFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        help="A second controller, random for example, to compare the first with: the report says whether that earned "
+        f"its keep. {Own} [default: none]",
+    ),
+]
 LatencyFlag = Annotated[
     str | None,
     typer.Option(
@@ -50,11 +58,18 @@ AccuracyFlag = Annotated[
 @app.command()
 def search(
     target_latency: Annotated[
-        str | None, typer.Option("--target-latency", help="The latency budget with its unit: 80ms, 0.08s.")
+        str | None,
+        typer.Option(
+            "--target-latency",
+            help="The latency budget with its unit: 80ms, 0.08s. Several with commas, 40ms,80ms, share their trials; "
+            "each ends with a network.",
+        ),
     ] = None,
     target_madds: Annotated[
         str | None,
-        typer.Option("--target-madds", "--target-flops", help="A multiply-add budget instead: 400M."),
+        typer.Option(
+            "--target-madds", "--target-flops", help="A multiply-add budget instead, or several: 400M."
+        ),
     ] = None,
     base_latency: Annotated[
         str | None,
@@ -66,6 +81,14 @@ def search(
     ] = None,
     space: SpaceFlag = None,
     controller: ControllerFlag = None,
+    baseline: BaselineFlag = None,
+    baseline_share: Annotated[
+        float | None,
+        typer.Option(
+            help="Of the trials that the baseline gets, 0.05 to 0.5; as many of the controller's are compared with it. "
+            "[default: 0.5]"
+        ),
+    ] = None,
     reward: Annotated[
         str | None,
         typer.Option(
@@ -173,7 +196,7 @@ def search(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Searches the best network for a latency (or multiply-add) budget."""
+    """Searches the best network for a latency (or multiply-add) budget, or one for each of several."""
     local = dict(locals())
     from mnas.config import SearchConfig, make_config, read_config_file
     from mnas.console import ConsoleReporter
@@ -191,6 +214,7 @@ def resume(
     run: Run,
     space: SpaceFlag = None,
     controller: ControllerFlag = None,
+    baseline: BaselineFlag = None,
     latency: LatencyFlag = None,
     accuracy: AccuracyFlag = None,
     as_json: Json = False,
@@ -203,7 +227,13 @@ def resume(
     from mnas.console import ConsoleReporter
     from mnas.search import resume_search
 
-    given = {"space": space, "controller": controller, "latency": latency, "accuracy": accuracy}
+    given = {
+        "space": space,
+        "controller": controller,
+        "baseline": baseline,
+        "latency": latency,
+        "accuracy": accuracy,
+    }
     with ConsoleReporter() as reporter:
         result = resume_search(run, {k: v for k, v in given.items() if v is not None}, reporter)
     _end_search(result, as_json)

@@ -34,10 +34,18 @@ from mnas.search_space.program import (
     MatchChannels,
     MaxPool,
     Operation,
+    Shuffle,
 )
 
 DROP_PATH = "DROP_PATH"
-_ACTIVATIONS = {"relu": "nn.ReLU", "relu6": "nn.ReLU6", "silu": "nn.SiLU", "sigmoid": "nn.Sigmoid"}
+_ACTIVATIONS = {
+    "relu": "nn.ReLU",
+    "relu6": "nn.ReLU6",
+    "silu": "nn.SiLU",
+    "hard_swish": "nn.Hardswish",
+    "sigmoid": "nn.Sigmoid",
+    "hard_sigmoid": "nn.Hardsigmoid",
+}
 # torch's defaults, which need not be written
 _NORM_EPS, _NORM_MOMENTUM = 1e-5, 0.1
 
@@ -131,7 +139,7 @@ class Blocks:
         if block.after is not None:
             items.append(keyed("after", _layer(block.after, [])))
         residual = "Residual" if block.shortcut is None else "ShortcutResidual"
-        head = {None: "nn.Sequential", "multiply": "Gate", "add": residual}[block.combine]
+        head = {None: "nn.Sequential", "multiply": "Gate", "concat": "Concat", "add": residual}[block.combine]
         return Call(head, items)
 
     def _numbered(self, block: Block, texts: Sequence[str]) -> list[Call | Repeat]:
@@ -215,6 +223,8 @@ def _layer(operation: Operation, texts: Sequence[str]) -> Call:
             return Call("nn.MaxPool2d", [texts[0], texts[1], _half(texts[0])])
         case MatchChannels():
             return Call("FirstChannels", [texts[0], texts[1]])
+        case Shuffle():
+            return Call("nn.ChannelShuffle", [texts[0]])
         case GlobalPool():
             return Call("nn.AdaptiveAvgPool2d", ["1"])
         case DropPath():

@@ -17,6 +17,7 @@ from mnas.search_space.program import (
     MatchChannels,
     MaxPool,
     Operation,
+    Shuffle,
 )
 
 
@@ -69,6 +70,8 @@ def step_slots(step: Operation | Block) -> list[Slot]:
             return [Slot("channels", "inner", prod(in_shape)), Slot("channels", "inner", out)]
         case DropPath(rate=rate) | Dropout(rate=rate):
             return [Slot("rate", "rate", rate)]
+        case Shuffle(groups=groups):
+            return [Slot("channels", "groups", groups)]
         case Activate() | GlobalPool():
             return []
 

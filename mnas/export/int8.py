@@ -48,8 +48,8 @@ class TrainedNetwork:
     onnx: Path
 
 
-def trained_network(source: Path) -> TrainedNetwork:
-    """Of a folder of `mnas train`, or of a run whose baseline was trained.
+def trained_network(source: Path, network: str = BASELINE) -> TrainedNetwork:
+    """Of a folder of `mnas train`, or of a run whose baseline was trained; `network` says which where it has several.
 
     Raises:
         RunDirectoryError: neither, one that is not finished, or a damaged file.
@@ -68,7 +68,8 @@ def trained_network(source: Path) -> TrainedNetwork:
             )
         return _read(training.network, training.weights, training.onnx, train)
     run = RunDirectory.open(source)
-    return _read(run_network_file(run, BASELINE), run.weights, run.onnx, train)
+    file = run_network_file(run, network)
+    return _read(file, file.with_suffix(".safetensors"), file.with_suffix(".onnx"), train)
 
 
 def _read(network: Path, weights: Path, onnx: Path, train: str) -> TrainedNetwork:
@@ -79,7 +80,13 @@ def _read(network: Path, weights: Path, onnx: Path, train: str) -> TrainedNetwor
 
 
 def export_int8(
-    source: Path, data: str, out: Path | None, listener: Listener, *, skip_unreadable: bool = False
+    source: Path,
+    data: str,
+    out: Path | None,
+    listener: Listener,
+    *,
+    network: str = BASELINE,
+    skip_unreadable: bool = False,
 ) -> dict[str, Any]:
     """Quantises the network with training images and scores it before and after on the test split.
 
@@ -88,6 +95,7 @@ def export_int8(
         data: the data set that it was trained on, as `load_data` takes it; another one must have the same classes.
         out: the int8 file; None is beside the fp32 file, with `-int8` in its name.
         listener: told of progress.
+        network: of a run, as `sources.run_network_file`.
         skip_unreadable: leave out images that cannot be used.
 
     Returns:
@@ -101,15 +109,15 @@ def export_int8(
         SearchError: the fp32 file differs from the torch module, or outputs are not finite.
     """
     started = time.perf_counter()
-    network = trained_network(source)
-    target = _target(network, out)
-    images = load_data(data, resolution=network.spec.resolution, skip_unreadable=skip_unreadable)
+    trained = trained_network(source, network)
+    target = _target(trained, out)
+    images = load_data(data, resolution=trained.spec.resolution, skip_unreadable=skip_unreadable)
     for text in images.notes:
         listener.note(text)
     for text in images.left_out:
         listener.warn(text)
-    inputs = _inputs(network, images)
-    plain = export_onnx(network.spec, network.onnx, weights=network.weights, about=network.about)
+    inputs = _inputs(trained, images)
+    plain = export_onnx(trained.spec, trained.onnx, weights=trained.weights, about=trained.about)
     chosen = np.flatnonzero(_calibration(images))
     bits, done, total = weight_bits(), 0, len(chosen) + len(images.test)
 

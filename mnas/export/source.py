@@ -141,7 +141,7 @@ def _stage_comment(spec: NetworkSpec, number: int) -> str:
     stage: StageSpec = spec.stages[number]
     size = segments(spec)[number + 1].in_shape[1]
     said = [f"{stage.repeats} x {stage.op} {stage.kernel}x{stage.kernel}"]
-    said += [f"expansion {stage.expansion}"] if stage.op in EXPANDING else []
+    said += [f"expansion {stage.expansion:g}"] if stage.op in EXPANDING else []
     said += [f"{stage.groups} groups"] if stage.groups > 1 else []
     said.append(f"{stage.out_channels} channels")
     said += [f"SE {stage.se_ratio:g}"] if stage.se_ratio else []

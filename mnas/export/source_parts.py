@@ -27,6 +27,15 @@ class Gate(nn.Sequential):
         return x * super().forward(x)
 '''
 
+_CONCAT = '''\
+class Concat(nn.Sequential):
+    """The channels of the result of the layers stand behind those of the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, c + channels of the result, h, w)."""
+        return torch.cat((x, super().forward(x)), dim=1)
+'''
+
 _FIRST_CHANNELS = '''\
 class FirstChannels(nn.Module):
     """The first `out` of the channels, zero channels appended where there are fewer."""
@@ -43,7 +52,7 @@ class FirstChannels(nn.Module):
         return nn.functional.pad(x, (0, 0, 0, 0, 0, self.out - self.channels))
 '''
 
-_CLASSES = {"Gate": _GATE, "FirstChannels": _FIRST_CHANNELS}
+_CLASSES = {"Gate": _GATE, "Concat": _CONCAT, "FirstChannels": _FIRST_CHANNELS}
 
 
 def classes(called: set[str], *, drop_path: bool, after: bool) -> list[str]:

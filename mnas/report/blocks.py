@@ -73,12 +73,10 @@ def widest_of(*specs: NetworkSpec) -> int:
 
 def describe(stage: StageSpec) -> str:
     """`MBConv6 5x5, SE 0.25`: what the blocks of a stage are."""
-    names = {
-        "mbconv": f"MBConv{stage.expansion}",
-        "fused_mbconv": f"Fused-MBConv{stage.expansion}",
-        "sepconv": "SepConv",
-        "xblock": "X block",
-    }
+    names = {"sepconv": "SepConv", "xblock": "X block"}
+    names |= {"mbconv": f"MBConv{stage.expansion:g}", "fused_mbconv": f"Fused-MBConv{stage.expansion:g}"}
+    names |= {"igcv1": "IGCV1", "igcv2": "IGCV2", "igcv3": f"IGCV3-{stage.expansion:g}"}
+    names |= {"ghost_module": "Ghost module", "ghost": f"Ghost{stage.expansion:g}"}
     said = [f"{names.get(stage.op, stage.op.capitalize())} {square(stage.kernel)}"]
     said += [f"{stage.groups} groups"] if stage.groups > 1 else []
     said += [f"SE {stage.se_ratio:g}"] if stage.se_ratio else []
@@ -91,6 +89,7 @@ _SKIPS = {
     "pool": ["pooling skip"],
     "conv": ["convolution skip"],
     "avg": ["pooled convolution skip"],
+    "depthwise": ["depthwise convolution skip"],
 }
 
 

@@ -4,6 +4,7 @@ One rule of colour: what was measured is in the accent colour, what was predicte
 run are escaped, since plotly reads tags in them.
 """
 
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -44,14 +45,72 @@ def thinned(run: RunData) -> list[Tried]:
     return [trial for trial in run.trials if trial.number in kept]
 
 
+def shown_text(run: RunData) -> str:
+    """Which of the finished trials are drawn."""
+    trials, shown = len(run.trials), len(thinned(run))
+    if shown == trials:
+        return f"All {trials:,} finished trials are drawn."
+    return (
+        f"{shown:,} of {trials:,} finished trials are drawn: the whole Pareto front, every finalist, and an even "
+        f"sample of the others."
+    )
+
+
 def pareto(run: RunData) -> Figure | None:
     """Accuracy against cost: every trial as predicted, the finalists as measured, published networks beside."""
     if not run.trials:
         return None
+    unit = _unit(run)
+    traces = [*_pool(run), *_finalists(run, unit), *_published(run, unit)]
+    layout = _accuracy_layout(run)
+    costs = [_x(run, trial.cost) for trial in run.trials]
+    _lines(run, layout, max(costs))
+    for network, cost in _placed(run):
+        label = words.name_of(clip(network.name, 24))
+        add_label(layout, _x(run, cost), per_cent(network.accuracy or 0.0), label)
+    if run.kind == "latency":
+        _rug(run, layout, max(costs))
+    return {"data": traces, "layout": layout}
+
+
+def overview(parts: Sequence[RunData]) -> Figure | None:
+    """Accuracy against cost for all targets of a run: every trial as predicted, the finalists of each."""
+    first = parts[0]
+    if not first.trials:
+        return None
+    traces = _pool(first)
+    layout = _accuracy_layout(first)
+    most = max(_x(first, trial.cost) for trial in first.trials)
+    named: set[str] = set()
+    for part in parts:
+        for trace in _finalists(part, _unit(part)):
+            traces.append({**trace, "showlegend": trace.get("showlegend", trace.get("name") not in named)})
+            named.add(str(trace.get("name")))
+        _lines(part, layout, most)
+    return {"data": traces, "layout": layout}
+
+
+def _lines(run: RunData, layout: Figure, most: float) -> None:
+    """The target and the budget, unless they lie far to the right of everything."""
+    for value, label in _budgets(run):
+        if _x(run, value) <= 1.3 * most:
+            add_line(layout, _x(run, value), label)
+
+
+def _accuracy_layout(run: RunData) -> Figure:
+    layout = layout_of(
+        f"{'latency' if run.kind == 'latency' else 'multiply-adds'} ({_unit(run)})", _accuracy_axis(run)
+    )
+    layout["yaxis"] |= {"ticksuffix": " %", "range": _view(run)}
+    return layout | {"shapes": [], "annotations": []}
+
+
+def _pool(run: RunData) -> list[Figure]:
+    """The trials and their Pareto front."""
     front = sorted((t for t in run.trials if t.on_front), key=lambda t: t.cost)
     rest = [trial for trial in thinned(run) if not trial.on_front]
     unit = _unit(run)
-    traces = [
+    return [
         points(
             f"trial{_how(run)}", [_x(run, t.cost) for t in rest], [t.accuracy for t in rest],
             [f"trial {t.number}" for t in rest], unit, {"size": 4, "color": FAINT, "opacity": 0.45},
@@ -64,24 +123,7 @@ def pareto(run: RunData) -> Figure | None:
             "mode": "lines+markers",
             "line": {"color": SOFT, "width": 1, "shape": "hv"},
         },
-        *_finalists(run, unit),
-        *_published(run, unit),
     ]  # fmt: skip
-    layout = layout_of(
-        f"{'latency' if run.kind == 'latency' else 'multiply-adds'} ({unit})", _accuracy_axis(run)
-    )
-    layout["yaxis"] |= {"ticksuffix": " %", "range": _view(run)}
-    layout["shapes"], layout["annotations"] = [], []
-    costs = [_x(run, trial.cost) for trial in run.trials]
-    for value, label in _budgets(run):
-        if _x(run, value) <= 1.3 * max(costs):
-            add_line(layout, _x(run, value), label)
-    for network, cost in _placed(run):
-        label = words.name_of(clip(network.name, 24))
-        add_label(layout, _x(run, cost), per_cent(network.accuracy or 0.0), label)
-    if run.kind == "latency":
-        _rug(run, layout, max(costs))
-    return {"data": traces, "layout": layout}
 
 
 def unplaced(run: RunData) -> list[Network]:
@@ -96,17 +138,16 @@ def below(run: RunData) -> int:
 
 
 def rewards(run: RunData) -> Figure | None:
-    """Reward of each trial, the mean of the last `WINDOW`, and the best so far."""
-    if not run.trials:
+    """Reward of each trial, the mean of the last `WINDOW`, and the best so far; a baseline's best beside it."""
+    mine = [trial for trial in run.trials if not trial.baseline]
+    if not mine:
         return None
-    shown = thinned(run)
-    best = list(accumulate((t.reward for t in run.trials), max))
-    steps = [i for i, value in enumerate(best) if i == 0 or value > best[i - 1]]
-    corners = [*steps, len(best) - 1]
-    sums = [0.0, *accumulate(t.reward for t in run.trials)]
+    shown = [trial for trial in thinned(run) if not trial.baseline]
+    best = list(accumulate((t.reward for t in mine), max))
+    sums = [0.0, *accumulate(t.reward for t in mine)]
     every = range(min(WINDOW, len(best)) - 1, len(best), max(1, len(best) // 400))
     means = [(sums[i + 1] - sums[max(0, i + 1 - WINDOW)]) / min(i + 1, WINDOW) for i in every]
-    number = [t.number for t in run.trials]
+    number = [t.number for t in mine]
     traces: list[Figure] = [
         {
             "type": "scatter", "mode": "markers", "name": "trial",
@@ -119,14 +160,28 @@ def rewards(run: RunData) -> Figure | None:
             "x": [number[i] for i in every], "y": [short(value) for value in means],
             "line": {"color": SOFT, "width": 2}, "hoverinfo": "skip",
         },
-        {
-            "type": "scatter", "mode": "lines", "name": "best so far",
-            "x": [number[i] for i in corners], "y": [short(best[i]) for i in corners],
-            "line": {"color": INK, "width": 2, "shape": "hv"},
-            "hovertemplate": "best after trial %{x}: %{y:.4f}<extra></extra>",
-        },
+        _best_so_far("best so far", mine, {"color": INK}),
     ]  # fmt: skip
+    theirs = [trial for trial in run.trials if trial.baseline]
+    if theirs:
+        traces.append(_best_so_far("best so far, of the baseline", theirs, {"color": INK, "dash": "dot"}))
     return {"data": traces, "layout": layout_of("trial", "reward")}
+
+
+def _best_so_far(name: str, trials: Sequence[Tried], line: Figure) -> Figure:
+    """A staircase over the numbers of the trials."""
+    best = list(accumulate((t.reward for t in trials), max))
+    steps = [i for i, value in enumerate(best) if i == 0 or value > best[i - 1]]
+    corners = [*steps, len(best) - 1]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": [trials[i].number for i in corners],
+        "y": [short(best[i]) for i in corners],
+        "line": {"width": 2, "shape": "hv", **line},
+        "hovertemplate": "best after trial %{x}: %{y:.4f}<extra></extra>",
+    }
 
 
 def calibration(found: Calibration | None) -> Figure | None:

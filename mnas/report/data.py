@@ -89,7 +89,10 @@ class Finalist:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A finished trial: accuracy as a fraction, cost in ms or multiply-adds with its interval, reward."""
+    """A finished trial: accuracy as a fraction, cost in ms or multiply-adds with its interval, reward.
+
+    `baseline` tells that a controller asked for it that is there to be beaten.
+    """
 
     number: int
     architecture: str
@@ -98,6 +101,7 @@ class Tried:
     low: float
     high: float
     reward: float
+    baseline: bool
     on_front: bool
 
 
@@ -147,9 +151,10 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """Everything that a report shows of one run.
+    """Everything that a report shows of one run and one of its targets.
 
     Args:
+        label: of the target, as in the names of files; empty where the run has one.
         path: of the run directory, absolute; `place` is what a command calls it, quoted.
         status: `done`, `noisy`, `no_feasible`, or `unfinished`.
         target: ms where `kind` is `latency`, else multiply-adds; `budget` is what the search aimed at
@@ -163,6 +168,7 @@ class RunData:
         refits: what was measured during the search, in order.
         drift: of the reference; None where it was not timed twice.
         optimum: how far the best reward is from the best of the whole space, in words; None where nothing is known.
+        against: whether the controller earned its keep, in words; None where there is no baseline to compare it with.
         began: seconds since the epoch, None for an empty store.
         config: as stored, in order.
         plugin_flags: flags that resuming needs again.
@@ -171,6 +177,7 @@ class RunData:
 
     path: Path
     place: str
+    label: str
     status: Literal["done", "noisy", "no_feasible", "unfinished"]
     kind: Literal["latency", "madds"]
     target: float
@@ -198,6 +205,7 @@ class RunData:
     refits: tuple[Refit, ...]
     drift: Drift | None
     optimum: str | None
+    against: str | None
     calibration: Calibration | None
     family: Family | None
     warnings: tuple[str, ...]

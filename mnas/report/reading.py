@@ -2,11 +2,13 @@
 
 import shlex
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
-from mnas.config import DEFAULT_QUANTILE
+from mnas.config import DEFAULT_QUANTILE, parse_targets
 from mnas.errors import InputError, RunDirectoryError
+from mnas.objective import Reward
 from mnas.registry import is_reference
 from mnas.report.data import AccuracyKind, Finalist, Network, RunData, Tried
 from mnas.report.fields import Fields
@@ -21,45 +23,60 @@ from mnas.rundir import RunDirectory
 from mnas.search import History, Trial
 from mnas.search.finalists import candidates, pareto_front
 from mnas.search.history import TrialStatus
+from mnas.search.lanes import trial_reward
 from mnas.search.optimum import describe_optimum
 from mnas.search_space import NetworkSpec
 from mnas.store import Event, EventStore
-from mnas.units import parse_count, parse_latency_ms
 
 STATUSES = ("done", "noisy", "no_feasible")
 # Of a network that is drawn, at most (chosen here: EfficientNet-B7 has 55 blocks, and 2560 channels).
 MOST_BLOCKS, MOST_CHANNELS = 400, 100_000
 
 
-def read_run(path: Path) -> RunData:
-    """What the run directory says.
+def count_targets(path: Path) -> int:
+    """How many targets the run has; raises RunDirectoryError as `read_run`."""
+    run = RunDirectory.open(path)
+    return len(_targets(Fields.of(run.config, "", run.read_config())))
+
+
+def read_run(path: Path, number: int = 0) -> RunData:
+    """What the run directory says of its target of this number.
 
     Raises:
         RunDirectoryError: not a run directory, or a damaged one; the file and the field are named.
     """
     run = RunDirectory.open(path)
     config = Fields.of(run.config, "", run.read_config())
-    kind, target = _target(config)
+    kind, targets = _kind(config), _targets(config)
+    label, target = targets[number] if len(targets) > 1 else ("", targets[0][1])
     history, began = _history(run)
-    result = _result(run, history)
+    result = _result(run, history, number)
     predictor = None if result is None else result.maybe_object("calibration")
-    trials = _tried(run, history, kind)
-    baseline = _winner(result, "baseline", run.baseline)
+    budget = None if result is None else result.maybe_amount("budget")
+    quantile = config.maybe_amount("latency_quantile") or DEFAULT_QUANTILE
+    kind_of_reward = config.maybe_text("reward") or "hard"
+    goal = _GoalOf(run, number, len(targets), kind_of_reward, budget or target, quantile)
+    trials = _tried(run, history, kind, goal, "baseline" in config)
+    files = run.outputs(label)
+    baseline = _winner(result, "baseline", files.baseline)
     if _status(result) == "done" and baseline is None:
         raise RunDirectoryError(f"{run.result} is damaged: the search is done, but has no 'baseline'.")
-    names = {name: config.maybe_text(name) for name in ("space", "controller", "latency", "accuracy")}
+    names = {
+        name: config.maybe_text(name) for name in ("space", "controller", "baseline", "latency", "accuracy")
+    }
     flags = [f" --{name} {value}" for name, value in names.items() if value and is_reference(value)]
     return RunData(
         path=run.path,
         place=shlex.quote(_place(run.path)),
+        label=label,
         status=_status(result),
         kind=kind,
         target=target,
-        budget=None if result is None else result.maybe_amount("budget"),
+        budget=budget,
         space=names["space"] or "mbconv",
         controller=names["controller"] or "reinforce",
-        reward=config.maybe_text("reward") or "hard",
-        quantile=config.maybe_amount("latency_quantile") or DEFAULT_QUANTILE,
+        reward=kind_of_reward,
+        quantile=quantile,
         accuracy_kind=_accuracy_kind(names["accuracy"]),
         accuracy_name=names["accuracy"] or "imagenet-surrogate",
         accuracy_source=_source(run, history),
@@ -71,14 +88,15 @@ def read_run(path: Path) -> RunData:
         trials=trials,
         finalists=() if result is None else tuple(map(_finalist, result.objects("finalists"))),
         baseline=baseline,
-        scaled=_winner(result, "scaled", run.scaled),
+        scaled=_winner(result, "scaled", files.scaled),
         comparison=() if result is None else tuple(_compared(item) for item in result.objects("comparison")),
         error=None if predictor is None or "mape" not in predictor else read_error(predictor),
         range_ms=_range(predictor),
         reference_ms=None if predictor is None else predictor.maybe_amount("reference_ms"),
         refits=tuple(history.refits),
         drift=history.drift,
-        optimum=_optimum(history),
+        optimum=_optimum(result),
+        against=_against(result),
         calibration=read_calibration(run.calibration),
         family=read_family(run.path / "family.json"),
         warnings=() if result is None else result.texts("warnings"),
@@ -89,13 +107,46 @@ def read_run(path: Path) -> RunData:
     )
 
 
-def _optimum(history: History) -> str | None:
+def _optimum(result: Fields | None) -> str | None:
     """In words, where the result has it; runs of earlier versions do not."""
-    result = history.result or {}
-    found, best = result.get("optimum"), result.get("best_reward")
-    if not isinstance(found, dict) or found.get("kind") not in ("exact", "bound") or best is None:
+    found = None if result is None else result.maybe_object("optimum")
+    if result is None or found is None or found.text("kind") == "unknown":
         return None
-    return describe_optimum(found, best)
+    best = result.maybe_amount("best_reward")
+    said = {"kind": found.text("kind"), "reason": found.maybe_text("reason")}
+    numbers = {name: found.maybe_amount(name) for name in ("reward", "gap")}
+    if best is None or None in numbers.values():
+        return None
+    return describe_optimum(said | numbers, best)
+
+
+def _against(result: Fields | None) -> str | None:
+    """What came of the comparison with a baseline."""
+    found = None if result is None else result.maybe_object("against")
+    return None if found is None else found.text("text")
+
+
+@dataclass(frozen=True, slots=True)
+class _GoalOf:
+    """One of the targets of a run, and its rewards."""
+
+    run: RunDirectory
+    number: int
+    targets: int
+    kind: str
+    budget: float
+    quantile: float
+
+    def reward(self, trial: Trial, kind: str) -> float:
+        """Of a done trial: as it was told to the controller of this target."""
+        fields = Fields(self.run.trials, f"trial {trial.number}", {"reward": trial.reward})
+        if trial.lane % self.targets == self.number:
+            return fields.number("reward")
+        try:
+            aim = Reward(cast(Any, self.kind), self.budget, self.quantile)
+        except InputError as error:
+            raise RunDirectoryError(f"{self.run.config} is damaged: {error}") from error
+        return trial_reward(trial, aim, timed=kind == "latency")
 
 
 def _place(path: Path) -> str:
@@ -107,16 +158,18 @@ def _place(path: Path) -> str:
     return f"./{below}" if below.startswith("-") else below
 
 
-def _target(config: Fields) -> tuple[Any, float]:
-    """`latency` and ms, or `madds` and a count."""
+def _targets(config: Fields) -> tuple[tuple[str, float], ...]:
+    """Label and value, ms or multiply-adds, of each."""
+    kind = _kind(config)
+    text = config.text("target_latency" if kind == "latency" else "target_madds")
     try:
-        if "target_latency" in config:
-            return "latency", parse_latency_ms(config.text("target_latency"))
-        return "madds", float(parse_count(config.text("target_madds")))
-    except RunDirectoryError:
-        raise
+        return parse_targets(text, kind)
     except InputError as error:
         raise RunDirectoryError(f"{config.file} is damaged: {error}") from error
+
+
+def _kind(config: Fields) -> Literal["latency", "madds"]:
+    return "latency" if "target_latency" in config else "madds"
 
 
 def _history(run: RunDirectory) -> tuple[History, float | None]:
@@ -152,11 +205,25 @@ def _check(store: Path, trial: Trial) -> None:
         )
 
 
-def _result(run: RunDirectory, history: History) -> Fields | None:
-    """What the search ended with: `result.json`, or the store's copy of it; None for an unfinished run."""
+def _result(run: RunDirectory, history: History, number: int) -> Fields | None:
+    """What the search ended with for a target: `result.json`, or the store's copy of it; None for an unfinished run."""
     if run.result.is_file():
-        return Fields.read(run.result)
-    return None if history.result is None else Fields.of(run.trials, "finished", history.result)
+        result = Fields.read(run.result)
+    elif history.result is not None:
+        result = Fields.of(run.trials, "finished", history.result)
+    else:
+        return None
+    if "results" not in result:
+        return result
+    parts = list(result.objects("results"))
+    if number >= len(parts):
+        raise RunDirectoryError(
+            f"{result.file} is damaged: it has results for {len(parts)} targets, not for all."
+        )
+    warnings = [*result.texts("warnings"), *parts[number].texts("warnings")]
+    return Fields(
+        result.file, parts[number].where, {**result.data, **parts[number].data, "warnings": warnings}
+    )
 
 
 def _status(result: Fields | None) -> Any:
@@ -170,8 +237,10 @@ def _accuracy_kind(name: str | None) -> AccuracyKind:
     return "trained" if name == "proxy" else "plug-in"
 
 
-def _tried(run: RunDirectory, history: History, kind: str) -> tuple[Tried, ...]:
-    """The finished trials in the order asked, with latencies as they were known at last."""
+def _tried(
+    run: RunDirectory, history: History, kind: str, goal: _GoalOf, compared: bool
+) -> tuple[Tried, ...]:
+    """The finished trials in the order asked, with latencies as they were known at last, and rewards as then."""
     cost = "latency_ms" if kind == "latency" else "madds"
     names = ("latency_low_ms", "latency_high_ms") if kind == "latency" else ()
     rows = []
@@ -180,12 +249,13 @@ def _tried(run: RunDirectory, history: History, kind: str) -> tuple[Tried, ...]:
             metrics = Fields.of(run.trials, f"trial {trial.number}", trial.metrics)
             for name in (cost, *names, "accuracy", "accuracy_std"):
                 metrics.amount(name)
+    rewards = {trial.number: goal.reward(trial, kind) for trial in history.trials if trial.status == "done"}
     done = [trial for trial in history.known_now() if trial.status == "done"]
     for trial in done:
         value, accuracy = trial.metrics[cost], trial.metrics["accuracy"]
         low, high = (trial.metrics[name] for name in names) if names else (value, value)
-        reward = Fields(run.trials, f"trial {trial.number}", {"reward": trial.reward}).number("reward")
-        rows.append((trial.number, trial.key, accuracy, value, low, high, reward))
+        other = compared and trial.lane >= goal.targets
+        rows.append((trial.number, trial.key, accuracy, value, low, high, rewards[trial.number], other))
     front = {c.trial.number for c in pareto_front(candidates(done, cast(Any, cost)))}
     return tuple(Tried(*row, on_front=row[0] in front) for row in rows)
 

@@ -10,7 +10,8 @@ from mnas.files import write_bytes
 from mnas.report import blocks, charts, compared, words
 from mnas.report.data import Network, RunData
 from mnas.report.offline import figure_json, own, plotly, policy, template
-from mnas.report.reading import read_run
+from mnas.report.overview import render_overview
+from mnas.report.reading import count_targets, read_run
 from mnas.report.sections import family_text, finalists_text, pareto_caption, predictor_text
 from mnas.report.story import tell
 from mnas.units import format_duration
@@ -36,6 +37,8 @@ class Drawing:
 def write_report(path: Path) -> Path:
     """Writes `report.html` into a run directory from what lies there, and nothing else.
 
+    For a run with several targets that is an overview, and `report-<target>.html` beside it is about one of them.
+
     The page shows what the directory says, escaped; its content policy lets run only the scripts written here and
     loads nothing.
 
@@ -48,9 +51,15 @@ def write_report(path: Path) -> Path:
     Raises:
         RunDirectoryError: not a run directory, a damaged one, or one that cannot be written; an earlier report stays.
     """
-    run = read_run(path)
-    target = run.path / FILE
-    write_bytes(target, render(run).encode())
+    parts = [read_run(path, number) for number in range(count_targets(path))]
+    target = parts[0].path / FILE
+    if len(parts) == 1:
+        write_bytes(target, render(parts[0]).encode())
+        return target
+    pages = [f"{target.stem}-{part.label}{target.suffix}" for part in parts]
+    for part, page in zip(parts, pages, strict=True):
+        write_bytes(target.with_name(page), render(part).encode())
+    write_bytes(target, render_overview(parts, pages).encode())
     return target
 
 

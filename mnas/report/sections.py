@@ -7,14 +7,7 @@ from mnas.search.refits import describe_refits
 
 def pareto_caption(run: RunData) -> str:
     """What the chart of accuracies shows and what not."""
-    trials, shown = len(run.trials), len(charts.thinned(run))
-    if shown == trials:
-        text = f"All {trials:,} finished trials are drawn."
-    else:
-        text = (
-            f"{shown:,} of {trials:,} finished trials are drawn: the whole Pareto front, every finalist, and an even "
-            f"sample of the others."
-        )
+    text = charts.shown_text(run)
     below = charts.below(run)
     if below:
         text += f" Of all, {below:,} lie{'s' if below == 1 else ''} below the edge, less accurate."

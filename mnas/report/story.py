@@ -62,7 +62,9 @@ def _tell(run: RunData) -> Story:
 
 def export_command(run: RunData) -> str:
     """How to get the network that was found as a file."""
-    network = " --network scaled" if run.scaled is not None else ""
+    name = "baseline" if run.scaled is None else "scaled"
+    name += f"-{run.label}" if run.label else ""
+    network = "" if name == "baseline" else f" --network {name}"
     return f"mnas export {run.place}{network} --format onnx"
 
 
@@ -84,6 +86,7 @@ def _found(run: RunData, network: Network) -> Story:
             _latency_note(run, network),
             _weights_note(network),
             *([("Optimum", run.optimum)] if run.optimum else []),
+            *([("Controller", run.against)] if run.against else []),
         ],
     )
 
@@ -240,7 +243,7 @@ def _search_command(run: RunData, value: float) -> str:
     if run.kind == "madds":
         budget = {"target_madds": f"{wanted / 1e6:.12g}M"}
     elif grows:
-        budget = {"target_latency": stored["target_latency"], "base_latency": f"{wanted:.12g}ms"}
+        budget = {"target_latency": run.label or stored["target_latency"], "base_latency": f"{wanted:.12g}ms"}
     else:
         budget = {"target_latency": f"{wanted:.12g}ms"}
     usual = SearchConfig(target_latency="1ms", data=stored.get("data")).resolved().to_toml()

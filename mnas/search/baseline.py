@@ -13,10 +13,13 @@ from mnas.search.problem import Problem
 from mnas.search_space import NetworkSpec
 
 
-def write_baseline(run: RunDirectory, problem: Problem, final: Final, history: History) -> dict[str, Any]:
+def write_baseline(
+    run: RunDirectory, problem: Problem, label: str, final: Final, history: History
+) -> dict[str, Any]:
     """Writes `baseline.json`, `baseline.onnx` and, where there are images to train on, `baseline.safetensors`.
 
-    A winner that was trained is scored on the test split, which nothing else touches.
+    `label` is the target's, in their names where the search has several. A winner that was trained is scored on the
+    test split, which nothing else touches.
 
     Returns:
         The `baseline` object of the result.
@@ -28,6 +31,7 @@ def write_baseline(run: RunDirectory, problem: Problem, final: Final, history: H
     from mnas.export import export_onnx, verify_madds  # imports torch
 
     assert final.winner is not None
+    files = run.outputs(label)
     trial = final.winner.candidate.trial
     spec = problem.space.decode(problem.space.from_key(trial.key))
     fields: dict[str, Any] = {"architecture": trial.key, **network_fields(spec), "madds": verify_madds(spec)}
@@ -49,9 +53,9 @@ def write_baseline(run: RunDirectory, problem: Problem, final: Final, history: H
             "proxy_accuracy": trial.metrics["accuracy"],
             "proxy_source": trial.source,
         }
-        write_bytes(run.weights, kept.read_bytes())
-    write_json(run.baseline, spec.to_dict())
-    exported = export_onnx(spec, run.onnx, weights=weights, about=about, seed=problem.config.seed)
+        write_bytes(files.weights, kept.read_bytes())
+    write_json(files.baseline, spec.to_dict())
+    exported = export_onnx(spec, files.onnx, weights=weights, about=about, seed=problem.config.seed)
     return {**fields, "weights": exported.weights}
 
 

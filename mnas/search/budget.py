@@ -1,12 +1,12 @@
-"""What a search aims at: its target, or a base budget from which the winner is grown to the target."""
+"""What a search aims at: its targets, or a base budget from which a winner is grown to its target."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mnas.errors import SearchError
 
 
-def search_budget(
-    target: float,
+def search_budgets(
+    targets: Sequence[float],
     least: float,
     greatest: float,
     base: Callable[[], float],
@@ -14,13 +14,13 @@ def search_budget(
     what: str,
     show: Callable[[float], str],
     note: Callable[[str], None],
-) -> float:
-    """The cost at which to search: the target inside the space's range; above it, a base to grow from.
+) -> tuple[float, ...]:
+    """The costs at which to search: each target inside the space's range; above it, a base to grow from.
 
     EfficientNet was found so: a baseline searched at a small budget, then scaled up (arXiv 1905.11946, sec. 4).
 
     Args:
-        target: what the user wants.
+        targets: what the user wants.
         least: cost of the cheapest member of the space; with `greatest` its range.
         greatest: of the costliest.
         base: what EfficientNet-B0 costs, asked for only above the range, and brought into it.
@@ -29,19 +29,20 @@ def search_budget(
         note: told which of these happened.
 
     Raises:
-        SearchError: the target is below the range.
+        SearchError: a target is below the range.
     """
-    if target < least:
+    if (lowest := min(targets)) < least:
         raise SearchError(
-            f"the target {show(target)} is below the range of {what}: its members take {show(least)} to "
+            f"the target {show(lowest)} is below the range of {what}: its members take {show(least)} to "
             f"{show(greatest)}. Raise the target, or lower --resolution."
         )
-    if target <= greatest:
-        return target
+    above = [target for target in targets if target > greatest]
+    if not above:
+        return tuple(targets)
     budget = min(max(base(), least), greatest)
     note(
-        f"every network of {what} is within {show(target)}: its members take {show(least)} to {show(greatest)}. So a "
-        f"baseline is searched at {show(budget)} (EfficientNet-B0's cost), then grown by compound scaling to fill "
-        f"{show(target)}."
+        f"every network of {what} is within {show(min(above))}: its members take {show(least)} to {show(greatest)}. So "
+        f"a baseline is searched at {show(budget)} (EfficientNet-B0's cost), then grown by compound scaling to fill "
+        f"{' and '.join(map(show, above))}."
     )
-    return budget
+    return tuple(target if target <= greatest else budget for target in targets)

@@ -129,7 +129,7 @@ def _range(
     problem, reporter = preparation.problem, preparation.reporter
     ends = dict(zip(("smallest", "largest"), extreme_specs(problem), strict=True))
     estimates = dict(zip(ends, predictor.predict(list(ends.values())), strict=True))
-    if problem.config.target_value > SURELY_ABOVE * max(e.high_ms for e in estimates.values()):
+    if min(goal.target for goal in problem.goals) > SURELY_ABOVE * max(e.high_ms for e in estimates.values()):
         return [estimate.ms for estimate in estimates.values()]
     found = measure_each(
         ends,

@@ -9,7 +9,7 @@ from mnas.search.comparison import compared_networks, comparison_rows
 from mnas.search.finalists import Candidate, Measured, candidates, correction, decide, select
 from mnas.search.history import History
 from mnas.search.measured import DeviceLatencies, DeviceLatency
-from mnas.search.problem import Problem
+from mnas.search.problem import Goal, Problem
 from mnas.search.reporting import Reporter
 from mnas.search.timing import Timing
 from mnas.search_space import NetworkSpec
@@ -20,7 +20,7 @@ from mnas.seeds import derive_seed
 PROCESSES, BUDGET_S = 5, 16.0
 ROUNDS = 2
 
-Choose = Callable[[Sequence[Measured]], Measured]
+Choose = Callable[[Sequence[Measured], float], Measured]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Final:
         warnings: what a person must know of the measurements.
         references: milliseconds of the reference, once for each time that networks were measured.
         comparison: published networks beside them, one object each; none where nothing was measured here.
+        measured: latency fields of everything that was measured with the first finalists, by name or architecture.
     """
 
     status: Literal["done", "noisy", "no_feasible"]
@@ -48,10 +49,17 @@ class Final:
     warnings: list[str]
     references: list[float]
     comparison: list[dict[str, Any]]
+    measured: Mapping[str, Mapping[str, Any]]
 
 
 def judge_finalists(
-    problem: Problem, timing: Timing, history: History, reporter: Reporter, choose: Choose | None
+    problem: Problem,
+    goal: Goal,
+    timing: Timing,
+    history: History,
+    reporter: Reporter,
+    choose: Choose | None,
+    beside: Sequence[Candidate] = (),
 ) -> Final:
     """Measures at most two rounds of finalists and picks the winner; see `finalists` for the rules.
 
@@ -60,10 +68,12 @@ def judge_finalists(
 
     Args:
         problem: what is searched.
+        goal: the target, with the budget that they are judged by.
         timing: what knows latency.
         history: the trials.
         reporter: told of progress.
         choose: picks the winner of the finalists within the target, at least one; None goes by what is known.
+        beside: candidates that are measured with the first finalists, and take no part otherwise.
 
     Raises:
         MeasurementError: a measurement failed.
@@ -71,24 +81,27 @@ def judge_finalists(
     """
     kind = problem.config.target_kind
     pool = candidates(history.known_now(), "latency_ms" if kind == "latency" else "madds")
-    target, tie = problem.reward.target, getattr(problem.accuracy, "mae", None)
+    target, tie = goal.budget, getattr(problem.accuracy, "mae", None)
     judged: list[tuple[Measured, dict[str, Any]]] = []
     evidence: list[Mapping[str, Any]] = []
     warnings: list[str] = []
     references: list[float] = []
     comparison: list[dict[str, Any]] = []
+    timed: dict[str, Mapping[str, Any]] = {}
     winner: Measured | None = None
 
     def measure(group: Sequence[Candidate], number: int) -> list[tuple[Measured, dict[str, Any]]]:
-        """The group, with the published networks beside it the first time."""
-        beside = {} if comparison else compared_networks(problem)
-        latencies = _measure(problem, timing, group, beside, number, reporter)
+        """The group, with the published networks and the others beside it the first time."""
+        others = {} if comparison else compared_networks(problem) | _specs(problem, beside)
+        latencies = _measure(problem, timing, group, others, number, reporter)
         evidence.append(latencies.record)
         warnings.extend(latencies.warnings)
         references.append(latencies.reference_ms)
         found = latencies.by_name
-        rows = {name: {**found[name].fields, "status": found[name].status} for name in beside}
-        comparison.extend(comparison_rows(problem, rows))
+        if not comparison:
+            timed.update((name, latency.fields) for name, latency in found.items())
+            rows = {name: {**found[name].fields, "status": found[name].status} for name in others}
+            comparison.extend(comparison_rows(problem, rows))
         return [(_measured(c, found[c.trial.key]), found[c.trial.key].fields) for c in group]
 
     for number in range(ROUNDS):
@@ -107,7 +120,7 @@ def judge_finalists(
         if winner is not None:
             break
     if winner is not None and choose is not None:
-        winner = choose([measured for measured, _ in judged if measured.within(target)])
+        winner = choose([measured for measured, _ in judged if measured.within(target)], target)
     rows = [_row(measured, latency, target) for measured, latency in judged]
     latency: Mapping[str, Any] = next((fields for measured, fields in judged if measured is winner), {})
     if winner is not None and kind == "madds":
@@ -119,7 +132,16 @@ def judge_finalists(
     for text in warnings:
         reporter.warn(text)
     return Final(
-        status, winner, latency, rows, evidence, timing.calibration, warnings, references, comparison
+        status,
+        winner,
+        latency,
+        rows,
+        evidence,
+        timing.calibration,
+        warnings,
+        references,
+        comparison,
+        timed,
     )
 
 
@@ -140,14 +162,18 @@ def _measure(
     reporter: Reporter,
 ) -> DeviceLatencies:
     """Finalists and the networks beside them, all interleaved in five fresh processes."""
-    space = problem.space
     return timing.ruler.measure(
-        {**{c.trial.key: space.decode(space.from_key(c.trial.key)) for c in group}, **beside},
+        _specs(problem, group) | dict(beside),
         processes=PROCESSES,
         budget_s=BUDGET_S,
         seed=derive_seed(problem.config.seed, "finalists", number),
         reporter=reporter,
     )
+
+
+def _specs(problem: Problem, group: Sequence[Candidate]) -> dict[str, NetworkSpec]:
+    space = problem.space
+    return {c.trial.key: space.decode(space.from_key(c.trial.key)) for c in group}
 
 
 def _measured(candidate: Candidate, latency: DeviceLatency) -> Measured:

@@ -41,11 +41,12 @@ class Finals:
     history: History
     reporter: Reporter
 
-    def choose(self, within: Sequence[Measured]) -> Measured:
+    def choose(self, within: Sequence[Measured], budget: float) -> Measured:
         """The most accurate on validation images after the longer training; of ties the fastest.
 
         Args:
             within: finalists within the target, at least one; the most accurate so far are trained.
+            budget: the cost that they were searched at.
 
         Raises:
             SearchError: none of them could be trained.
@@ -67,7 +68,7 @@ class Finals:
             for m in chosen
             if "error" not in (found := outcomes[m.candidate.trial.number])
         ]
-        winner = decide(trained, self.problem.reward.target, tie=None)
+        winner = decide(trained, budget, tie=None)
         if winner is None:
             errors = "; ".join(f"trial {number}: {found['error']}" for number, found in outcomes.items())
             raise SearchError(f"none of the finalists could be trained for longer: {errors}")

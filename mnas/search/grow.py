@@ -9,7 +9,7 @@ from mnas.files import write_json
 from mnas.records import network_fields
 from mnas.rundir import RunDirectory
 from mnas.scaling import PUBLISHED, SHORTFALL, Judge, Scaled, Verdict, fill_budget
-from mnas.search.problem import Problem
+from mnas.search.problem import Goal, Problem
 from mnas.search.reporting import Reporter
 from mnas.search.ruler import Ruler, madds_of
 from mnas.search_space import Coefficients, NetworkSpec, network_cost
@@ -28,6 +28,7 @@ Fields = Mapping[str, Any]
 def grow(
     run: RunDirectory,
     problem: Problem,
+    goal: Goal,
     ruler: Ruler,
     base: NetworkSpec,
     base_cost: float,
@@ -37,7 +38,8 @@ def grow(
 
     Args:
         run: where to.
-        problem: whose target is to be filled.
+        problem: what was searched.
+        goal: whose target is to be filled.
         ruler: how latency is known.
         base: the winner of the search.
         base_cost: its cost as judged, in the unit of the target.
@@ -52,7 +54,7 @@ def grow(
     """
     from mnas.export import export_onnx  # imports torch
 
-    target = problem.config.target_value
+    target, files = goal.target, run.outputs(goal.label)
     reporter.stage("growing the baseline to fill the target")
     if problem.config.target_kind == "madds":
         scaled = fill_madds(base, target)
@@ -67,8 +69,8 @@ def grow(
             f"{verdict.upper / target:.0%} of it by its interval and the wall clock: the larger ones judged may "
             f"exceed it."
         )
-    write_json(run.scaled, scaled.spec.to_dict())
-    exported = export_onnx(scaled.spec, run.scaled_onnx, seed=problem.config.seed)
+    write_json(files.scaled, scaled.spec.to_dict())
+    exported = export_onnx(scaled.spec, files.scaled_onnx, seed=problem.config.seed)
     return {**scaled_fields(scaled), **latency, "weights": exported.weights}
 
 

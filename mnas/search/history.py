@@ -19,7 +19,8 @@ class Trial:
 
     `metrics` holds `madds`, `params` and, where known, `accuracy`, `accuracy_std`, `latency_ms`,
     `latency_low_ms`, `latency_high_ms`; `latency_raw_ms` where that was measured and not predicted; `fidelity` where
-    its training was stopped early. `reward` is None unless the trial is done; `source` says what the accuracy is.
+    its training was stopped early. `reward` is None unless the trial is done; `source` says what the accuracy is;
+    `lane` is the number of the lane that asked.
     """
 
     number: int
@@ -29,27 +30,29 @@ class Trial:
     reward: float | None = None
     error: str | None = None
     source: str | None = None
+    lane: int = 0
 
 
 @dataclass(slots=True)
 class Batch:
-    """Trials told together: how many each ask wanted, which came, and whether the controller was told."""
+    """Trials of one lane told together: how many each ask wanted, which came, and whether they were told."""
 
     requested: list[int]
     trials: list[Trial]
     told: bool = False
+    lane: int = 0
 
 
 @dataclass(slots=True)
 class History:
     """Everything that the events of a run say.
 
-    `trained` is what became of finalists, by trial; `references` are the reference network's milliseconds in the order
-    timed, each `{"ms", "when"}`.
+    `rungs` are those of each lane; `trained` is what became of finalists, by trial; `references` are the reference
+    network's milliseconds in the order timed, each `{"ms", "when"}`.
     """
 
     batches: list[Batch] = field(default_factory=list)
-    rungs: Rungs = field(default_factory=Rungs)
+    rungs: dict[int, Rungs] = field(default_factory=dict)
     trained: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
     references: list[Mapping[str, Any]] = field(default_factory=list)
@@ -80,18 +83,19 @@ class History:
         payload = event.payload
         match event.kind:
             case "asked":
-                wanted = payload["requested"]
+                wanted, lane = payload["requested"], payload.get("lane", 0)
                 batch = Batch(
                     wanted if isinstance(wanted, list) else [wanted],  # a number is a single ask
                     [
-                        Trial(t["trial"], t["key"], metrics=dict(t.get("metrics", {})))
+                        Trial(t["trial"], t["key"], metrics=dict(t.get("metrics", {})), lane=lane)
                         for t in payload["trials"]
                     ],
+                    lane=lane,
                 )
                 trials.update((trial.number, trial) for trial in batch.trials)
                 self.batches.append(batch)
             case "rung":
-                self.rungs.record(payload)
+                self.record_rung(trials[payload["trial"]].lane, payload)
             case "result":
                 apply_result(trials[payload["trial"]], payload)
             case "told":
@@ -116,6 +120,12 @@ class History:
     def trials(self) -> list[Trial]:
         """All trials in the order asked."""
         return [trial for batch in self.batches for trial in batch.trials]
+
+    def record_rung(self, lane: int, payload: Mapping[str, float]) -> Rungs:
+        """Takes in the reward of a trial at a rung; the rungs of its lane."""
+        rungs = self.rungs.setdefault(lane, Rungs())
+        rungs.record(payload)
+        return rungs
 
     def add_refit(self, refit: Refit) -> None:
         """From now on predictions are multiplied by its factor."""
@@ -150,14 +160,17 @@ class History:
         names = ("latency_ms", "latency_low_ms", "latency_high_ms")
         return {**metrics, **{name: metrics[name] * change for name in names}}
 
-    def best(self) -> Trial | None:
-        """The done trial of greatest reward, the earliest of equals."""
-        done = [trial for trial in self.trials if trial.reward is not None]
-        return max(done, key=lambda trial: (trial.reward, -trial.number)) if done else None
-
     def spent(self, *, expensive: bool) -> int:
         """Trials that count against the budget: all, or where each is expensive those that were not refused before."""
         return sum(not (expensive and trial.status == "infeasible") for trial in self.trials)
+
+    def spent_by_lane(self, *, expensive: bool) -> dict[int, int]:
+        """Of each lane that has asked, its trials that count against the budget."""
+        spent: dict[int, int] = {}
+        for trial in self.trials:
+            counted = not (expensive and trial.status == "infeasible")
+            spent[trial.lane] = spent.get(trial.lane, 0) + counted
+        return spent
 
     def counts(self) -> dict[str, int]:
         """Trials by status."""

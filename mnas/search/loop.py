@@ -2,31 +2,24 @@
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnas.config import DEFAULT_QUANTILE
 from mnas.errors import MnasError, SearchError
-from mnas.objective import Reward, latency_quantile
-from mnas.protocols import (
-    AccuracyModel,
-    Controller,
-    LatencyEstimate,
-    Observation,
-    StagedAccuracyModel,
-    is_expensive,
-)
+from mnas.objective import Reward
+from mnas.protocols import AccuracyModel, StagedAccuracyModel, is_expensive
 from mnas.search.accuracies import check_accuracies
+from mnas.search.costing import Costing, Limits, show_cost
 from mnas.search.history import Batch, History, Trial, apply_result
-from mnas.search.objective import SearchCosts, latency_metrics
+from mnas.search.lanes import Lane, best_trial_for, observations, whose_turn
+from mnas.search.objective import SearchCosts
 from mnas.search.refits import Refit
 from mnas.search.remeasure import SHARE, Remeasurer
 from mnas.search.reporting import Reporter
-from mnas.search_space import Architecture, NetworkSpec, SearchSpace, network_cost
+from mnas.search_space import Architecture, NetworkSpec
 from mnas.seeds import derive_seed
 from mnas.store import EventStore
-from mnas.units import format_count
 
 # A result that took long is made durable at once; cheap ones wait for the end of their batch.
 _COMMIT_EVERY_S = 1.0
@@ -35,43 +28,21 @@ _COMMIT_EVERY_S = 1.0
 _HOPELESS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When to stop, and what is infeasible."""
-
-    trials: int
-    ask_batch: int
-    max_seconds: float | None = None
-    max_params: int | None = None
-    max_madds: int | None = None
-
-    def refusal(self, metrics: Mapping[str, float]) -> str | None:
-        """Why a network of these `params` and `madds` is infeasible, or None."""
-        if self.max_params is not None and metrics["params"] > self.max_params:
-            return f"{metrics['params']} parameters are more than the limit of {self.max_params}"
-        if self.max_madds is not None and metrics["madds"] > self.max_madds:
-            return f"{metrics['madds']} multiply-adds are more than the limit of {self.max_madds}"
-        return None
-
-
 @dataclass(slots=True)
 class Loop:
     """The parts of one search, and its two halves: `replay` what was, then `run` on.
 
-    `latencies` is None where the cost is multiply-adds: then nothing is timed in the loop. `proposals` is how many
-    networks are asked for, at most, for each one that is evaluated where that is expensive: those above a hard target
-    are refused by their cost alone, and do not count as trials. `remeasure` is there where latency is predicted for a
-    device at hand: then some networks near the target are measured, and what is predicted later is corrected by them.
-    `costs` are those that the controller plans with; None where it plans with none.
+    `lanes` ask in turn. `proposals` is how many networks are asked for, at most, for each one that is evaluated where
+    that is expensive: those above a hard target are refused by their cost alone, and do not count as trials.
+    `remeasure` is there where latency is predicted for a device at hand: then some networks near the target are
+    measured, and what is predicted later is corrected by them. `costs` are those that controllers plan with; None where
+    they plan with none.
     """
 
-    space: SearchSpace
-    controller: Controller
-    reward: Reward
-    latencies: Callable[[Sequence[NetworkSpec]], list[LatencyEstimate]] | None
+    lanes: Sequence[Lane]
+    costing: Costing
     accuracy: AccuracyModel
     accuracy_name: str
-    limits: Limits
     seed: int
     store: EventStore
     history: History
@@ -79,8 +50,12 @@ class Loop:
     proposals: int = 1
     remeasure: Remeasurer | None = None
     costs: SearchCosts | None = None
-    _specs: dict[int, NetworkSpec] = field(default_factory=dict)  # the batch under way, and its costs
-    _known: dict[int, dict[str, float]] = field(default_factory=dict)
+    _ended: set[int] = field(default_factory=set)  # lanes that have nothing more to propose
+
+    @property
+    def limits(self) -> Limits:
+        """When to stop, and what is infeasible."""
+        return self.costing.limits
 
     @property
     def _expensive(self) -> bool:
@@ -91,13 +66,17 @@ class Loop:
         """Whether networks are refused by their cost before they are evaluated."""
         return self._expensive and self.proposals > 1
 
+    @property
+    def _timed(self) -> bool:
+        return self.costing.latencies is not None
+
     def replay(self) -> None:
-        """Asks and tells the controller again, with the stored rewards; nothing is evaluated."""
+        """Asks and tells the controllers again, with the stored rewards; nothing is evaluated."""
         changed = number = 0
         for batch in self.history.batches:
             asked: list[Architecture] = []
             for wanted in batch.requested:
-                asked += self._propose(wanted, number + len(asked))
+                asked += self._propose(batch.lane, wanted, number + len(asked))
             number += len(batch.trials)
             changed += [a.key for a in asked] != [t.key for t in batch.trials]
             if batch.told:
@@ -108,25 +87,32 @@ class Loop:
                 f"machine?); the stored ones stand."
             )
 
-    def _propose(self, count: int, first: int) -> list[Architecture]:
-        """The controller's next architectures, of which the first becomes the trial of this number."""
+    def _propose(self, lane: int, count: int, first: int) -> list[Architecture]:
+        """A controller's next architectures, of which the first becomes the trial of this number."""
         if self.costs is not None:
             self.costs.at(first)
-        return self.controller.ask(count)
+        return self.lanes[lane].controller.ask(count)
 
     def typical(self, count: int, rng: random.Random) -> list[NetworkSpec]:
-        """Random members such as this search evaluates; those nearest to the target where none is within."""
-        trials = [Trial(-n, self.space.sample(rng).key) for n in range(1, count * self.proposals + 1)]
-        self._decode(trials)
-        refusals = self._not_worth_it(trials) if self._screens else {}
-        kept = [trial.number for trial in trials if trial.number not in refusals][:count]
-        kept += sorted(self._nearest(refusals, count - len(kept)), reverse=True)
-        specs = [self._specs[number] for number in kept]
-        self._forget()
+        """Random members such as this search evaluates; those nearest to a target where none is within."""
+        number = 0
+        specs: list[NetworkSpec] = []
+        for place, lane in enumerate(self.lanes):
+            wanted = count * (place + 1) // len(self.lanes) - len(specs)
+            trials = []
+            for _ in range(wanted * self.proposals):
+                number -= 1
+                trials.append(Trial(number, self.costing.space.sample(rng).key))
+            self.costing.take(trials)
+            refusals = self.costing.refused(trials, lane.reward) if self._screens else {}
+            kept = [trial.number for trial in trials if trial.number not in refusals][:wanted]
+            kept += sorted(self.costing.nearest(refusals, wanted - len(kept)), reverse=True)
+            specs += [self.costing.specs[number] for number in kept]
+        self.costing.forget()
         return specs
 
     def run(self) -> None:
-        """Goes on until the budget ends or the space is exhausted."""
+        """Goes on until the budget ends or every lane is exhausted."""
         started = time.monotonic() - self.history.seconds
         total = self.limits.trials
         batches = self.history.batches
@@ -140,10 +126,16 @@ class Loop:
                     return
                 time_spent = elapsed / self.limits.max_seconds if self.limits.max_seconds else 0.0
                 self._refit_once(max(asked / total, time_spent))
-                batch = self._ask(min(self.limits.ask_batch, total - asked))
-                if not batch.trials:
+                lane = whose_turn(
+                    self.lanes, self.history.spent_by_lane(expensive=self._expensive), self._ended
+                )
+                if lane is None:
                     self.reporter.note(f"every network of the space has been tried ({asked}).")
                     return
+                batch = self._ask(lane, min(self.limits.ask_batch, total - asked))
+                if not batch.trials:
+                    self._ended.add(lane)
+                    continue
                 asked = self.history.spent(expensive=self._expensive)
             self._evaluate(batches[-1], started)
             self._finish(len(batches) - 1, time.monotonic() - started)
@@ -189,55 +181,63 @@ class Loop:
             self.store.commit()
             self.reporter.stage("searching on")
 
-    def _ask(self, count: int) -> Batch:
-        """The next batch of `count`, or fewer where the space is exhausted, stored as asked."""
+    def _ask(self, lane: int, count: int) -> Batch:
+        """The next batch of a lane, of `count` or fewer where the space is exhausted, stored as asked."""
+        costing, reward = self.costing, self.lanes[lane].reward
         first = len(self.history.trials)
-        batch = Batch([], [])
+        batch = Batch([], [], lane=lane)
         refusals: dict[int, str] = {}
         refits: list[Refit] = []
         limit = self.proposals * count if self._screens else count
         while (left := count - len(batch.trials) + len(refusals)) > 0 and len(batch.trials) < limit:
-            asked = self._propose(left, first + len(batch.trials))
-            trials = [Trial(first + len(batch.trials) + i, a.key) for i, a in enumerate(asked)]
+            asked = self._propose(lane, left, first + len(batch.trials))
+            trials = [Trial(first + len(batch.trials) + i, a.key, lane=lane) for i, a in enumerate(asked)]
             batch.requested.append(left)
             batch.trials += trials
-            self._decode(trials)
             if self._screens:
-                refusals |= self._not_worth_it(trials)
+                refusals |= costing.refused(trials, reward)
                 inside = [trial for trial in trials if trial.number not in refusals]
-                refits += self._measure_uncertain(inside, first + len(batch.trials))
-                refusals |= self._not_worth_it(inside)
+                refits += self._measure_uncertain(inside, reward, first + len(batch.trials))
+                refusals |= costing.refused(inside, reward)
             if len(asked) < left:
                 break
         if not batch.trials:
             return batch
-        kept = self._nearest(refusals, count - len(batch.trials) + len(refusals))
+        kept = costing.nearest(refusals, count - len(batch.trials) + len(refusals))
         refused = {number: text for number, text in refusals.items() if number not in kept}
         left_in = [trial for trial in batch.trials if trial.number not in refused]
         if self._screens:
-            refits += self._measure_uncertain(left_in, first + len(batch.trials))
+            refits += self._measure_uncertain(left_in, reward, first + len(batch.trials))
             for trial in left_in:
-                trial.metrics = self._known[trial.number]
+                trial.metrics = costing.known[trial.number]
+        self.store.append("refit", [refit.to_dict() for refit in refits])
+        self.store.append("asked", [self._asked(batch)])
+        self.history.batches.append(batch)
+        for trial in batch.trials:
+            if trial.number in refused:
+                self._record(trial, "infeasible", costing.known[trial.number], error=refused[trial.number])
+        return batch
+
+    def _asked(self, batch: Batch) -> dict[str, Any]:
+        """A batch as its event; the first lane goes without saying."""
         keys = [
             {"trial": t.number, "key": t.key, **({"metrics": t.metrics} if t.metrics else {})}
             for t in batch.trials
         ]
-        self.store.append("refit", [refit.to_dict() for refit in refits])
-        self.store.append("asked", [{"requested": batch.requested, "trials": keys}])
-        self.history.batches.append(batch)
-        for trial in batch.trials:
-            if trial.number in refused:
-                self._record(trial, "infeasible", self._known[trial.number], error=refused[trial.number])
-        return batch
+        return {
+            "requested": batch.requested,
+            "trials": keys,
+            **({"lane": batch.lane} if batch.lane else {}),
+        }
 
-    def _measure_uncertain(self, trials: list[Trial], after: int) -> list[Refit]:
+    def _measure_uncertain(self, trials: list[Trial], reward: Reward, after: int) -> list[Refit]:
         """Measures those that may be on either side of the target before they are evaluated; no refit for none."""
         if self.remeasure is None:
             return []
-        near = [trial for trial in trials if self.remeasure.uncertain(self._known[trial.number])]
+        known, history, target = self.costing.known, self.history, reward.target
+        near = [trial for trial in trials if self.remeasure.uncertain(known[trial.number], target)]
         if not near:
             return []
-        known, history = self._known, self.history
         base = {t.number: known[t.number]["latency_ms"] / history.factor_at(t.number) for t in near}
         refit = self.remeasure.measure({t.number: (t.key, base[t.number]) for t in near}, after)
         for network in refit.networks:
@@ -246,71 +246,40 @@ class Loop:
             known[network.trial] |= network.latency if network.usable else {}
         return [refit]
 
-    def _not_worth_it(self, trials: list[Trial]) -> dict[int, str]:
-        """Why trials are not evaluated, by their number: outside a limit, or above a hard target as it is known."""
-        self._cost([trial for trial in trials if trial.number not in self._known])
-        refusals = {}
-        for trial in trials:
-            metrics = self._known[trial.number]
-            refusal = self.limits.refusal(metrics)
-            if refusal is None and self.reward.kind == "hard" and self._judged(metrics) > self.reward.target:
-                cost = _show_cost(metrics)
-                if self.latencies is not None and self.reward.quantile != DEFAULT_QUANTILE:
-                    at = f"the {self.reward.quantile:.0%} quantile of {cost},"
-                    cost = f"{self._judged(metrics):.2f} ms, {at}"
-                refusal = f"{cost} is above the target: not evaluated"
-            if refusal is not None:
-                refusals[trial.number] = refusal
-        return refusals
-
-    def _nearest(self, refusals: dict[int, str], places: int) -> set[int]:
-        """Of refused trials within all limits, those of least cost: where a target is hard to meet, they lead to it."""
-        inside = [number for number in refusals if self.limits.refusal(self._known[number]) is None]
-        return set(sorted(inside, key=lambda n: (self._judged(self._known[n]), n))[: max(places, 0)])
-
-    def _judged(self, known: Mapping[str, float]) -> float:
-        """The cost that decides: multiply-adds, or latency at the reward's quantile."""
-        return known["madds"] if self.latencies is None else latency_quantile(known, self.reward.quantile)
-
     def _evaluate(self, batch: Batch, started: float) -> None:
         """Costs the whole batch, then accuracy: all at once, or one by one where each is expensive."""
         waiting = [trial for trial in batch.trials if trial.status == "waiting"]
-        self._known |= {trial.number: dict(trial.metrics) for trial in waiting if trial.metrics}
-        self._decode([trial for trial in waiting if trial.number not in self._specs])
-        self._cost([trial for trial in waiting if trial.number not in self._known])
+        known = self.costing.known
+        known |= {trial.number: dict(trial.metrics) for trial in waiting if trial.metrics}
+        self.costing.take(waiting)
         for trial in waiting:
-            refusal = self.limits.refusal(self._known[trial.number])
+            refusal = self.costing.outside(trial.number)
             if refusal is not None:
-                self._record(trial, "infeasible", self._known[trial.number], error=refusal)
+                self._record(trial, "infeasible", known[trial.number], error=refusal)
         feasible = [trial for trial in waiting if trial.status == "waiting"]
         if self._expensive:
             self.store.commit()
             for trial in feasible:
-                self._score([trial])
+                if not self._known_already(trial):
+                    self._score([trial])
                 if time.monotonic() - self.store.last_commit > _COMMIT_EVERY_S:
                     self.store.commit()
                 self._show(self.history.spent(expensive=True) - self.history.counts()["waiting"])
         else:
             self._score(feasible)
-        self._forget()
+        self.costing.forget()
 
-    def _decode(self, trials: list[Trial]) -> None:
-        self._specs |= {trial.number: self.space.decode(self.space.from_key(trial.key)) for trial in trials}
-
-    def _forget(self) -> None:
-        self._specs.clear()
-        self._known.clear()
-
-    def _cost(self, trials: list[Trial]) -> None:
-        """Finds out the costs of trials; latency of those within the limits alone."""
-        specs = {trial.number: self._specs[trial.number] for trial in trials}
-        for number, spec in specs.items():
-            cost = network_cost(spec)
-            self._known[number] = {"params": cost.params, "madds": cost.madds}
-        within = {n: spec for n, spec in specs.items() if self.limits.refusal(self._known[n]) is None}
-        if self.latencies is not None and within:
-            for number, estimate in zip(within, self.latencies(list(within.values())), strict=True):
-                self._known[number] |= latency_metrics(estimate)
+    def _known_already(self, trial: Trial) -> bool:
+        """Whether a lane of the other side had the network evaluated; then that is this trial's result too."""
+        if len(self.lanes) == 1:
+            return False
+        twin = next((t for t in self.history.trials if t.status == "done" and t.key == trial.key), None)
+        if twin is None:
+            return False
+        names = ("accuracy", "accuracy_std", "fidelity")
+        found = {name: twin.metrics[name] for name in names if name in twin.metrics}
+        self._reward(trial, self.costing.known[trial.number] | found, twin.source)
+        return True
 
     def _score(self, trials: list[Trial]) -> None:
         if not trials:
@@ -326,33 +295,37 @@ class Loop:
                     f"the accuracy model {self.accuracy_name!r} raised {type(error).__name__}: {error}."
                 ) from error
             reason = f"{type(error).__name__}: {error}"
-            self._record(trials[0], "failed", self._known[trials[0].number], error=reason)
+            self._record(trials[0], "failed", self.costing.known[trials[0].number], error=reason)
             return
-        costs = [self._judged(self._known[trial.number]) for trial in trials]
-        rewards = self.reward.score([e.value for e in estimates], costs).tolist()
-        for trial, estimate, reward in zip(trials, estimates, rewards, strict=True):
-            known = self._known[trial.number] | {"accuracy": estimate.value, "accuracy_std": estimate.std}
+        for trial, estimate in zip(trials, estimates, strict=True):
+            known = self.costing.known[trial.number]
+            known |= {"accuracy": estimate.value, "accuracy_std": estimate.std}
             fidelity = getattr(estimate, "fidelity", 1.0)
             if fidelity < 1:
                 known["fidelity"] = fidelity
-            self._record(trial, "done", known, reward=reward, source=estimate.source)
+            self._reward(trial, known, estimate.source)
+
+    def _reward(self, trial: Trial, known: dict[str, float], source: str | None) -> None:
+        """Records a trial of known accuracy."""
+        cost = self.costing.judged(trial.number)
+        reward = float(self.lanes[trial.lane].reward.score(known["accuracy"], cost))
+        self._record(trial, "done", known, reward=reward, source=source)
 
     def _accuracies(self, trials: list[Trial], seed: int) -> object:
         """What the accuracy model says; a single trial may be stopped early by successive halving."""
         model = self.accuracy
         if not (isinstance(model, StagedAccuracyModel) and model.rungs and model.eta):
-            return model.evaluate([self._specs[trial.number] for trial in trials], seed=seed)
+            return model.evaluate([self.costing.specs[trial.number] for trial in trials], seed=seed)
         eta, (trial,) = model.eta, trials
-        cost = self._judged(self._known[trial.number])
+        cost, asker = self.costing.judged(trial.number), self.lanes[trial.lane]
 
         def go_on(epoch: int, accuracy: float) -> bool:
-            reward = float(self.reward.score([accuracy], [cost])[0])
+            reward = float(asker.reward.score(accuracy, cost))
             payload = {"rung": epoch, "trial": trial.number, "reward": reward}
             self.store.append("rung", [payload])
-            self.history.rungs.record(payload)
-            return self.history.rungs.goes_on(epoch, trial.number, eta)
+            return self.history.record_rung(trial.lane, payload).goes_on(epoch, trial.number, eta)
 
-        return [model.evaluate_staged(self._specs[trial.number], seed=seed, go_on=go_on)]
+        return [model.evaluate_staged(self.costing.specs[trial.number], seed=seed, go_on=go_on)]
 
     def _record(
         self,
@@ -384,23 +357,17 @@ class Loop:
         self.history.seconds = seconds
 
     def _tell(self, batch: Batch) -> None:
-        self.controller.tell(
-            [
-                Observation(self.space.from_key(t.key), t.status, t.reward, t.metrics)
-                for t in batch.trials
-                if t.status != "waiting"
-            ]
-        )
+        for number, lane in enumerate(self.lanes):
+            told = observations(batch, number, self.lanes, self.costing.space, self.limits, timed=self._timed)
+            if told or number == batch.lane:
+                lane.controller.tell(told)
 
     def _show(self, done: int) -> None:
-        best = self.history.best()
-        text = "no result yet"
-        if best is not None:
-            accuracy = f"accuracy {best.metrics['accuracy']:.1%}"
-            text = f"best reward {best.reward:.4f} ({accuracy}, {_show_cost(best.metrics)})"
-        self.reporter.progress(done, self.limits.trials, text)
-
-
-def _show_cost(metrics: Mapping[str, float]) -> str:
-    ms = metrics.get("latency_ms")
-    return f"{format_count(metrics['madds'])} MAdds" if ms is None else f"{ms:.2f} ms"
+        found = []
+        for lane in self.lanes:
+            best = best_trial_for(self.history.trials, lane.reward, timed=self._timed)
+            if best is not None and not lane.baseline:
+                trial, reward = best
+                about = f"accuracy {trial.metrics['accuracy']:.1%}, {show_cost(trial.metrics)}"
+                found.append(f"{lane.label and f'for {lane.label}: '}best reward {reward:.4f} ({about})")
+        self.reporter.progress(done, self.limits.trials, "; ".join(found) or "no result yet")

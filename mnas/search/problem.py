@@ -1,7 +1,7 @@
 """From a configuration to the live parts of a search; everything that can be refused is refused here, first."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +10,10 @@ from mnas.errors import InputError, MnasError, SearchError
 from mnas.latency import LOCAL, Conditions, Host, check_conditions, parse_host
 from mnas.objective import Reward
 from mnas.protocols import AccuracyModel, Controller, LatencyModel, is_expensive
-from mnas.registry import BUILTIN, Kind, is_reference, is_space_file, make, required_arguments
+from mnas.registry import BUILTIN, is_reference, is_space_file, make, required_arguments
 from mnas.search.accuracies import check_accuracies
-from mnas.search.loop import Limits
+from mnas.search.costing import Limits
+from mnas.search.lanes import Lane
 from mnas.search.objective import SearchCosts, SearchObjective
 from mnas.search_space import SearchSpace
 from mnas.seeds import derive_seed
@@ -25,20 +26,40 @@ DEFAULT_CLASSES = 1000  # ImageNet's
 
 
 @dataclass(frozen=True, slots=True)
+class Goal:
+    """A target of a search.
+
+    Args:
+        target: in ms or multiply-adds, as asked for.
+        reward: its own target is the budget that is searched at: the same, or less where it lies above the range.
+        label: as in the names of files; empty where the search has one target.
+    """
+
+    target: float
+    reward: Reward
+    label: str = ""
+
+    @property
+    def budget(self) -> float:
+        """The cost that is searched at, in the unit of the target."""
+        return self.reward.target
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """What is searched, and how a network is judged.
 
+    `lanes` holds a controller for each goal, in the same order, then a baseline for each where one is asked for.
     `latency_plugin` is the user's own latency model, made; None where latency is known from `host`, which takes
     measuring and is prepared later. `data` is None where nothing is trained, else `device` is where that is done.
-    `costs` and `objective` are what the controller may plan with, once latency is known; None where each network is
-    measured.
+    `costs` is what controllers may plan with, once latency is known; None where each network is measured.
     """
 
     config: SearchConfig
     space: SearchSpace
-    controller: Controller
     accuracy: AccuracyModel
-    reward: Reward
+    goals: tuple[Goal, ...]
+    lanes: tuple[Lane, ...]
     limits: Limits
     conditions: Conditions
     latency_plugin: LatencyModel | None
@@ -46,7 +67,18 @@ class Problem:
     device: str = "cpu"
     host: Host = LOCAL
     costs: SearchCosts | None = None
-    objective: SearchObjective | None = None
+
+    def at(self, budgets: Sequence[float]) -> "Problem":
+        """The same, searched at these costs, one for each goal; what controllers plan with is aimed at them."""
+        goals = tuple(
+            replace(goal, reward=replace(goal.reward, target=budget))
+            for goal, budget in zip(self.goals, budgets, strict=True)
+        )
+        lanes = tuple(replace(lane, reward=goals[n % len(goals)].reward) for n, lane in enumerate(self.lanes))
+        for lane in lanes:
+            if lane.objective is not None:
+                lane.objective.aim(lane.reward)
+        return replace(self, goals=goals, lanes=lanes)
 
     @property
     def accuracy_name(self) -> str:
@@ -75,13 +107,13 @@ def make_problem(config: SearchConfig, kept_file: Path | None = None) -> Problem
     space = make_space(config, data, kept_file)
     measures = config.target_kind == "latency" and config.latency == "measure"
     costs = None if measures else SearchCosts()
-    objective = None if costs is None else SearchObjective(costs)
+    goals = tuple(_goals(config))
     problem = Problem(
         config=config,
         space=space,
-        controller=_controller(config, space, objective),
         accuracy=_accuracy(config, data, device),
-        reward=Reward(config.reward, config.target_value, config.quantile),
+        goals=goals,
+        lanes=tuple(_lanes(config, space, goals, costs)),
         limits=_limits(config),
         conditions=conditions,
         latency_plugin=_latency_plugin(config, space, conditions),
@@ -89,7 +121,6 @@ def make_problem(config: SearchConfig, kept_file: Path | None = None) -> Problem
         device=device,
         host=host,
         costs=costs,
-        objective=objective,
     )
     _preflight(problem)
     return problem
@@ -97,13 +128,14 @@ def make_problem(config: SearchConfig, kept_file: Path | None = None) -> Problem
 
 def flags_needed(config: SearchConfig) -> str:
     """The flags that resuming this run needs again: what a stored run says never causes an import by itself."""
-    kinds: tuple[tuple[Kind, str | None], ...] = (
+    flags = (
         ("space", config.space),
         ("controller", config.controller),
+        ("baseline", config.baseline),
         ("latency", config.latency),
         ("accuracy", config.accuracy),
     )
-    return "".join(f" --{kind} {name}" for kind, name in kinds if name and is_reference(name))
+    return "".join(f" --{flag} {name}" for flag, name in flags if name and is_reference(name))
 
 
 def make_data(config: SearchConfig) -> "ImageData | None":
@@ -149,21 +181,56 @@ def _device(config: SearchConfig) -> str:
     return usable_device(config.train_device, "--train-device")
 
 
-def _controller(config: SearchConfig, space: SearchSpace, objective: SearchObjective | None) -> Controller:
+def _goals(config: SearchConfig) -> Iterator[Goal]:
+    """In the order asked for; only several have labels."""
+    several = len(config.targets) > 1
+    for label, value in config.targets:
+        yield Goal(value, Reward(config.reward, value, config.quantile), label if several else "")
+
+
+def _lanes(
+    config: SearchConfig, space: SearchSpace, goals: Sequence[Goal], costs: SearchCosts | None
+) -> Iterator[Lane]:
+    """A controller for each goal, then a baseline for each where one is asked for."""
     assert config.controller is not None
-    offered: dict[str, Any] = {"space": space, "seed": derive_seed(config.seed, "controller")}
+    sides = [(config.controller, "controller", 1.0)]
+    if config.baseline is not None:
+        assert config.baseline_share is not None
+        sides = [
+            (config.controller, "controller", 1.0 - config.baseline_share),
+            (config.baseline, "baseline", config.baseline_share),
+        ]
+    for name, flag, share in sides:
+        for number, goal in enumerate(goals):
+            objective = None if costs is None else SearchObjective(costs)
+            seed = derive_seed(config.seed, flag, *([number] if number else []))
+            yield Lane(
+                controller=_controller(name, flag, space, seed, objective),
+                reward=goal.reward,
+                name=name,
+                label=goal.label,
+                share=share,
+                baseline=flag == "baseline",
+                objective=objective,
+            )
+
+
+def _controller(
+    name: str, flag: str, space: SearchSpace, seed: int, objective: SearchObjective | None
+) -> Controller:
+    offered: dict[str, Any] = {"space": space, "seed": seed}
     if objective is not None:
         offered["objective"] = objective
-    elif "objective" in required_arguments("controller", config.controller):
+    elif "objective" in required_arguments("controller", name):
         raise InputError(
-            f"the controller {config.controller!r} plans with costs that are known beforehand; with --latency measure "
-            "each is known only once it is measured. Use --latency calibrated, or --controller reinforce."
+            f"the controller {name!r} plans with costs that are known beforehand; with --latency measure each is known "
+            f"only once it is measured. Use --latency calibrated, or --{flag} reinforce."
         )
-    controller: Controller = make("controller", config.controller, offered, "ask")
+    controller: Controller = make("controller", name, offered, "ask")
     if not getattr(controller, "exact_replay", True):
         raise InputError(
-            f"the controller {config.controller!r} does not come back to its state when it is asked and told the same "
-            f"again (exact_replay is False), so that a search with it could not be resumed: it is for mnas bench alone."
+            f"the controller {name!r} does not come back to its state when it is asked and told the same again "
+            f"(exact_replay is False), so that a search with it could not be resumed: it is for mnas bench alone."
         )
     return controller
 

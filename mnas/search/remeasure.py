@@ -16,6 +16,7 @@ from mnas.seeds import derive_seed
 # The share of its trials (or of its time) after which a search without training measures, once, and how many networks
 # at most. Chosen here: what it has found by then lies where it will look further, and as much is left to profit by it.
 SHARE, NETWORKS = 0.5, 8
+FEWEST = 3  # for each of several targets (chosen here)
 # Fresh processes, and seconds of measuring for all of them (chosen here: ten rounds of nine networks of 15 ms).
 PROCESSES, BUDGET_S = 2, 5.0
 
@@ -29,7 +30,7 @@ class Remeasurer:
     Args:
         ruler: what measures.
         space: of the trials.
-        target: of the search, ms.
+        targets: of the search, ms.
         seed: of the search.
         history: with the refits so far; those made here are added by `History.add_refit`.
         reporter: told.
@@ -37,20 +38,17 @@ class Remeasurer:
 
     ruler: Ruler
     space: SearchSpace
-    target: float
+    targets: tuple[float, ...]
     seed: int
     history: History
     reporter: Reporter
 
-    def uncertain(self, known: Known) -> bool:
-        """Whether a predicted latency may be on either side of the target."""
-        return (
-            "latency_raw_ms" not in known
-            and known["latency_low_ms"] <= self.target <= known["latency_high_ms"]
-        )
+    def uncertain(self, known: Known, target: float) -> bool:
+        """Whether a predicted latency may be on either side of a target, ms."""
+        return "latency_raw_ms" not in known and known["latency_low_ms"] <= target <= known["latency_high_ms"]
 
     def best_so_far(self, after: int) -> Refit | None:
-        """Measures some of the best networks near the target, before any other refit; None where no trial is done.
+        """Measures some of the best networks near the targets, before any other refit; None where no trial is done.
 
         Args:
             after: trials asked so far.
@@ -58,13 +56,20 @@ class Remeasurer:
         Raises:
             MeasurementError: a measurement failed.
         """
-        chosen = near_target(candidates(self.history.trials, "latency_ms"), self.target)
+        pool = candidates(self.history.trials, "latency_ms")
+        each = max(FEWEST, NETWORKS // len(self.targets))
+        chosen = {
+            c.trial.number: (c.trial.key, c.cost)
+            for target in self.targets
+            for c in near_target(pool, target, each)
+        }
         if not chosen:
             return None
+        near = "the target" if len(self.targets) == 1 else "the targets"
         self.reporter.stage(
-            f"timing {len(chosen)} of the best networks near the target on {self.ruler.host.name}"
+            f"timing {len(chosen)} of the best networks near {near} on {self.ruler.host.name}"
         )
-        refit = self.measure({c.trial.number: (c.trial.key, c.cost) for c in chosen}, after)
+        refit = self.measure(chosen, after)
         used = [network for network in refit.networks if network.usable]
         if used:
             self.reporter.note(

@@ -80,7 +80,7 @@ def best_trial(
         **network_fields(spec),
         **latency,
         **accuracy_fields(best),
-        "searched_for": {"kind": config.target_kind, "value": config.target_value},
+        "searched_for": {"kind": config.target_kind, "values": [value for _, value in config.targets]},
         "path": None if out is None else str(out.absolute()),
     }
 

@@ -2,10 +2,9 @@
 
 import random
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mnas.config import SearchConfig, make_config
 from mnas.env import environment
@@ -15,16 +14,13 @@ from mnas.latency import describe_conditions
 from mnas.protocols import is_expensive
 from mnas.registry import is_reference, is_space_file
 from mnas.rundir import RunDirectory
-from mnas.search.baseline import write_baseline
+from mnas.search.costing import Costing
+from mnas.search.ending import Ending, end_search, write_evidence
 from mnas.search.estimate import SAMPLE, say_estimate
-from mnas.search.final import Final, judge_finalists
-from mnas.search.finals import Finals
-from mnas.search.grow import grow
 from mnas.search.history import History
 from mnas.search.loop import Loop
 from mnas.search.objective import CostModel
-from mnas.search.optimum import find_optimum
-from mnas.search.outcome import search_result
+from mnas.search.outcome import front_rows, search_result, unfinished
 from mnas.search.problem import Problem, flags_needed, make_problem
 from mnas.search.remeasure import Remeasurer
 from mnas.search.reporting import Reporter
@@ -79,8 +75,8 @@ def resume_search(path: Path, flags: Mapping[str, str], reporter: Reporter) -> d
 
     Args:
         path: the run directory.
-        flags: `space`, `controller`, `latency` or `accuracy` as given on the command line, needed again where
-            the run used a `module:factory` of the user's.
+        flags: `space`, `controller`, `baseline`, `latency` or `accuracy` as given on the command line, needed again
+            where the run used a `module:factory` of the user's.
         reporter: told of progress.
 
     Raises:
@@ -91,7 +87,7 @@ def resume_search(path: Path, flags: Mapping[str, str], reporter: Reporter) -> d
     run = RunDirectory.open(path)
     with run.locked():
         config = stored_config(run)
-        for name in ("space", "controller", "latency", "accuracy"):
+        for name in ("space", "controller", "baseline", "latency", "accuracy"):
             stored, given = getattr(config, name), flags.get(name)
             if given is not None and given != stored:
                 raise InputError(
@@ -105,11 +101,20 @@ def resume_search(path: Path, flags: Mapping[str, str], reporter: Reporter) -> d
         with EventStore.open(run.trials) if run.trials.exists() else EventStore.create(run.trials) as store:
             history = History.read(store.events())
             ended = history.result
-            if ended is not None and (ended["status"] == "no_feasible" or run.baseline.exists()):
+            if ended is not None and _whole(run, ended):
                 reporter.note("this search had ended; nothing was left to do.")
                 return dict(ended)
             reporter.stage("preparing")
             return _search(run, store, make_problem(config, run.space), reporter)
+
+
+def _whole(run: RunDirectory, ended: Mapping[str, Any]) -> bool:
+    """Whether nothing is left to do: every target has its baseline, or no network for one."""
+    parts = ended.get("results", [ended])
+    return all(
+        part["status"] == "no_feasible" or run.outputs(part.get("label", "")).baseline.exists()
+        for part in parts
+    )
 
 
 def stored_config(run: RunDirectory) -> SearchConfig:
@@ -140,56 +145,19 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
         reporter.warn(text)
     try:
         timing = prepare_timing(problem, run, store, history, reporter)
-        problem = replace(problem, reward=replace(problem.reward, target=timing.budget))
-        latencies = timing.predict if problem.config.target_kind == "latency" else None
-        if problem.costs is not None and problem.objective is not None:
-            plain = None if latencies is None else timing.uncorrected or latencies
-            refusal, quantile = problem.limits.refusal, problem.reward.quantile
-            problem.costs.bind(CostModel(problem.space, refusal, plain, quantile, history))
-            problem.objective.aim(problem.reward)
-        loop = Loop(
-            space=problem.space,
-            controller=problem.controller,
-            reward=problem.reward,
-            latencies=latencies,
-            accuracy=problem.accuracy,
-            accuracy_name=problem.accuracy_name,
-            limits=problem.limits,
-            seed=problem.config.seed,
-            store=store,
-            history=history,
-            reporter=reporter,
-            proposals=_proposals(problem.config),
-            remeasure=_remeasurer(problem, timing, history, reporter),
-            costs=problem.costs,
-        )
+        problem = problem.at(timing.budgets)
+        loop = _loop(problem, timing, store, history, reporter)
         loop.replay()
         if is_expensive(problem.accuracy):
             rng = random.Random(derive_seed(problem.config.seed, "estimate"))
             say_estimate(problem, loop.typical(SAMPLE, rng), history, reporter)
-        reporter.stage(f"searching {problem.space.name} with {problem.config.controller}")
+        reporter.stage(f"searching {problem.space.name} with {_controllers(problem)}")
         loop.run()
-        finals = Finals(run, problem, store, history, reporter)
-        choose = finals.choose if problem.data is not None else None
-        final = judge_finalists(problem, timing, history, reporter, choose)
-        write_json(run.finalists, final.evidence)
-        store.append("finalists", [{"finalists": final.rows}])
-        timed = [{"ms": ms, "when": "finalists"} for ms in final.references]
-        store.append("reference", timed)
-        history.references += timed
-        baseline = scaled = None
-        if final.winner is not None:
-            reporter.stage("writing the baseline")
-            baseline = write_baseline(run, problem, final, history)
-            if timing.budget < problem.config.target_value:
-                base = problem.space.decode(problem.space.from_key(baseline["architecture"]))
-                scaled = grow(run, problem, timing.ruler, base, final.winner.cost, reporter)
-        reporter.stage("looking for the best of all networks")
-        optimum = find_optimum(
-            problem.space, problem.accuracy, problem.reward, problem.config.target_kind
-        ).to_dict(None if (top := history.best()) is None else top.reward)
+        endings = [end_search(run, store, problem, goal, timing, history, reporter) for goal in problem.goals]
+        write_evidence(run, endings)
+        store.append("finalists", [{"finalists": ending.final.rows} for ending in endings])
         seconds = before + time.monotonic() - started
-        result = _result(run, problem, final.status, history, seconds, baseline, scaled, final, optimum)
+        result = _result(run, problem, history, seconds, endings)
         for text in _drift_warnings(history):
             reporter.warn(text)
         write_json(run.result, result)
@@ -199,7 +167,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
         store.commit()
         seconds = before + time.monotonic() - started
         reporter.note(f"interrupted; nothing is lost. Go on with: {resume_command(run, problem.config)}")
-        return _result(run, problem, "interrupted", history, seconds, None, None, None, None)
+        return _result(run, problem, history, seconds, None)
     except MnasError as error:
         if history.trials:
             error.add_note(
@@ -208,6 +176,38 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
             )
         raise
     return result
+
+
+def _loop(problem: Problem, timing: Timing, store: EventStore, history: History, reporter: Reporter) -> Loop:
+    """The search itself; controllers that plan with costs know them from now on."""
+    latencies = timing.predict if problem.config.target_kind == "latency" else None
+    quantile, limits = problem.config.quantile, problem.limits
+    if problem.costs is not None:
+        plain = None if latencies is None else timing.uncorrected or latencies
+        problem.costs.bind(CostModel(problem.space, limits.refusal, plain, quantile, history))
+    return Loop(
+        lanes=problem.lanes,
+        costing=Costing(problem.space, latencies, limits, quantile),
+        accuracy=problem.accuracy,
+        accuracy_name=problem.accuracy_name,
+        seed=problem.config.seed,
+        store=store,
+        history=history,
+        reporter=reporter,
+        proposals=_proposals(problem.config),
+        remeasure=_remeasurer(problem, timing, history, reporter),
+        costs=problem.costs,
+    )
+
+
+def _controllers(problem: Problem) -> str:
+    """Who searches, in words."""
+    config = problem.config
+    several = f", one for each of {len(problem.goals)} targets" if len(problem.goals) > 1 else ""
+    if config.baseline is None:
+        return f"{config.controller}{several}"
+    compared = f"{config.baseline} to compare it with ({config.baseline_share:.0%} of the trials)"
+    return f"{config.controller}{several}, and {compared}"
 
 
 def _tried(problem: Problem, history: History) -> int:
@@ -227,7 +227,7 @@ def _remeasurer(problem: Problem, timing: Timing, history: History, reporter: Re
     return Remeasurer(
         ruler=timing.ruler,
         space=problem.space,
-        target=problem.reward.target,
+        targets=tuple(dict.fromkeys(goal.budget for goal in problem.goals)),
         seed=problem.config.seed,
         history=history,
         reporter=reporter,
@@ -239,15 +239,6 @@ def _proposals(config: SearchConfig) -> int:
     if config.target_kind == "madds" or _predicts(config):
         return PROPOSALS
     return 1 if config.latency == "measure" else PROPOSALS_OF_PLUGIN
-
-
-def _with_training(row: Mapping[str, Any], history: History) -> dict[str, Any]:
-    """A finalist's row, with its validation accuracy where it was trained longer."""
-    trained = history.trained.get(row["trial"], {})
-    more = {
-        f"trained_{name}": trained[name] for name in ("accuracy", "accuracy_std", "epochs") if name in trained
-    }
-    return {**row, **more}
 
 
 def _drift_warnings(history: History) -> list[str]:
@@ -263,42 +254,38 @@ def _left_out(problem: Problem) -> list[str]:
 def _result(
     run: RunDirectory,
     problem: Problem,
-    status: Literal["done", "interrupted", "noisy", "no_feasible"],
     history: History,
     seconds: float,
-    baseline: Mapping[str, Any] | None,
-    scaled: Mapping[str, Any] | None,
-    final: Final | None,
-    optimum: Mapping[str, Any] | None,
+    endings: Sequence[Ending] | None,
 ) -> dict[str, Any]:
+    """The object; `endings` is None where the search was interrupted."""
     config = problem.config
     counts = history.counts()
-    best = history.best()
     drift = history.drift
     return search_result(
         run=str(run.path),
-        status=status,
-        target={"kind": config.target_kind, "value": config.target_value},
+        kind=config.target_kind,
+        parts=[
+            unfinished(config.target_kind, goal, history)
+            if endings is None
+            else endings[number].to_dict(config.target_kind, history)
+            for number, goal in enumerate(problem.goals)
+        ],
+        labels=[goal.label for goal in problem.goals],
         trials=_tried(problem, history),
         seconds=seconds,
-        baseline=baseline,
-        scaled=scaled,
-        budget=problem.reward.target,
         space=config.space,
         controller=config.controller,
         reward=config.reward,
-        best_reward=None if best is None else best.reward,
-        optimum=optimum,
         failed=counts["failed"],
         infeasible=counts["infeasible"],
+        front=front_rows(history, config.target_kind),
         conditions=describe_conditions(problem.conditions, problem.host),
-        finalists=[] if final is None else [_with_training(row, history) for row in final.rows],
-        comparison=[] if final is None else final.comparison,
-        calibration=None if final is None else final.calibration,
+        calibration=None if endings is None else endings[0].final.calibration,
         latency_quantile=config.quantile if config.target_kind == "latency" else None,
         refits=[refit.to_dict() for refit in history.refits],
         references=[{name: timed[name] for name in ("when", "ms")} for timed in history.references],
         drift=None if drift is None else drift.fraction,
-        warnings=[*_left_out(problem), *([] if final is None else final.warnings), *_drift_warnings(history)],
+        warnings=[*_left_out(problem), *_drift_warnings(history)],
         classes=None if problem.data is None else list(problem.data.classes),
     )

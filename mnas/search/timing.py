@@ -1,6 +1,5 @@
 """How latency is known in a search: calibrated, measured, or a plug-in's word for its own device."""
 
-import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from mnas.errors import InputError
 from mnas.latency import default_reference, describe_conditions
 from mnas.registry import resolve
 from mnas.rundir import RunDirectory
-from mnas.search.budget import search_budget
+from mnas.search.budget import search_budgets
 from mnas.search.history import History
 from mnas.search.problem import Problem
 from mnas.search.reporting import Reporter
@@ -33,7 +32,7 @@ class Timing:
         ruler: how latencies are known.
         fastest_ms: of the space's members looked at; with `slowest_ms` its range. 0 where nothing is timed.
         calibration: the predictor's held-out error and more, as JSON.
-        budget: the cost to search at, in the unit of the target; see `budget.search_budget`.
+        budgets: the costs to search at, one for each target and in its unit; see `budget.search_budget`.
         uncorrected: the ruler's estimates without the correction of refits; None where none corrects them.
     """
 
@@ -41,7 +40,7 @@ class Timing:
     fastest_ms: float = 0.0
     slowest_ms: float = 0.0
     calibration: Mapping[str, Any] | None = None
-    budget: float = math.nan
+    budgets: tuple[float, ...] = ()
     uncorrected: Predict | None = None
 
     @property
@@ -70,10 +69,10 @@ class Preparation:
 def prepare_timing(
     problem: Problem, run: RunDirectory, store: EventStore, history: History, reporter: Reporter
 ) -> Timing:
-    """Calibrates, or times the range, or asks the plug-in; then decides at which cost to search.
+    """Calibrates, or times the range, or asks the plug-in; then decides at which costs to search.
 
     Raises:
-        SearchError: the target is below the range, or a plug-in fails.
+        SearchError: a target is below the range, or a plug-in fails.
         InputError: a quantile of latency is asked for, and the plug-in knows no intervals.
         MeasurementError: a measurement failed, or the machine is too noisy.
     """
@@ -93,8 +92,8 @@ def prepare_timing(
             return parse_latency_ms(problem.config.base_latency)
         return ruler.reference_ms or timing.predict([ruler.reference])[0].ms
 
-    budget = search_budget(
-        problem.config.target_value,
+    budgets = search_budgets(
+        [goal.target for goal in problem.goals],
         timing.fastest_ms,
         timing.slowest_ms,
         base_ms,
@@ -102,7 +101,7 @@ def prepare_timing(
         show=lambda ms: f"{ms:.3g} ms",
         note=reporter.note,
     )
-    return replace(timing, budget=budget)
+    return replace(timing, budgets=budgets)
 
 
 def _untimed(preparation: Preparation) -> Timing:
@@ -110,8 +109,8 @@ def _untimed(preparation: Preparation) -> Timing:
     problem = preparation.problem
     reference = default_reference(problem.space)
     least, greatest = map(madds_of, extreme_specs(problem))
-    budget = search_budget(
-        problem.config.target_value,
+    budgets = search_budgets(
+        [goal.target for goal in problem.goals],
         least,
         greatest,
         lambda: madds_of(reference),
@@ -119,7 +118,7 @@ def _untimed(preparation: Preparation) -> Timing:
         show=lambda count: f"{format_count(count)} MAdds",
         note=preparation.reporter.note,
     )
-    return Timing(Ruler(problem.conditions, reference, host=problem.host), budget=budget)
+    return Timing(Ruler(problem.conditions, reference, host=problem.host), budgets=budgets)
 
 
 def _plugin(preparation: Preparation) -> Timing:

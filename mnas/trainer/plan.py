@@ -53,8 +53,6 @@ class Plan:
 
     def __post_init__(self) -> None:
         problems = []
-        if self.network not in ("baseline", "scaled"):
-            problems.append(f"--network must be baseline or scaled, got {self.network!r}")
         for flag, number in (("--resolution", self.resolution), ("--threads", self.threads)):
             if number is not None and number < 1:
                 problems.append(f"{flag} must be at least 1, got {number}")
