@@ -130,7 +130,7 @@ class KernelPrices:
             if kind not in self.kinds:
                 raise InputError(
                     f"this predictor was fitted on networks without a kernel of kind {kind!r}, so it cannot price one. "
-                    "Calibrate on the space that this network comes from, or measure it."
+                    "Measure it (--latency measure), or search by multiply-adds (--target-madds)."
                 )
             for start in range(0, len(found), _CHUNK):
                 part = found[start : start + _CHUNK]

@@ -102,8 +102,8 @@ class SearchConfig(BaseModel):
     def _consistent(self) -> "SearchConfig":
         if (self.target_latency is None) == (self.target_madds is None):
             raise ValueError(
-                "give exactly one kind of target: --target-latency 80ms or --target-madds 400M; several with commas: "
-                "40ms,80ms"
+                "give exactly one target, --target-latency 80ms or --target-madds 400M, or several of one kind with "
+                "commas: 40ms,80ms"
             )
         self._check_targets()
         for text, parse, what in (

@@ -18,7 +18,7 @@ from onnx import helper
 from mnas import __version__
 from mnas.errors import InputError
 from mnas.qdq import to_int8
-from mnas.search_space.blocks import network_program
+from mnas.search_space.network import network_program
 from mnas.search_space.program import (
     Activate,
     AvgPool,

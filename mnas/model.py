@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mnas.search_space.blocks import network_program
+from mnas.search_space.network import network_program
 from mnas.search_space.program import (
     Activate,
     AvgPool,

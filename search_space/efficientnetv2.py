@@ -10,7 +10,7 @@ Reference: EfficientNetV2 (arXiv 2104.00298), sec. 3.3; google/automl, efficient
 
 from functools import lru_cache
 
-from mnas.search_space.space import Choice, Factor, SearchSpace, Values
+from mnas.search_space.space import Choice, Factor, SearchSpace, Value, Values
 from mnas.search_space.spec import NetworkSpec, StageSpec, Style
 
 # V2-B0 (effnetv2_configs.py, v2_base_block).
@@ -35,11 +35,10 @@ def _stage(number: int, op: str, kernel: int, expansion: int, layers: int) -> St
 def efficientnetv2_space(*, resolution: int = 224, num_classes: int = 1000) -> SearchSpace:
     """The space at a resolution (pixels) and number of classes; stages are numbered from 1."""
     names = [tuple(f"stage{number}.{what}" for what in _FIELDS) for number in range(1, len(CHANNELS) + 1)]
-    choices = tuple(
-        choice
-        for own, layers in zip(names, LAYERS, strict=True)
-        for choice in map(Choice, own, (OPS, KERNELS, EXPANSIONS, layers))
-    )
+    choices: list[Choice] = []
+    for own, layers in zip(names, LAYERS, strict=True):
+        options: list[tuple[Value, ...]] = [OPS, KERNELS, EXPANSIONS, layers]
+        choices += map(Choice, own, options)
     style = Style(activation="silu")
 
     def factor(number: int, own: tuple[str, ...]) -> Factor:
@@ -51,4 +50,4 @@ def efficientnetv2_space(*, resolution: int = 224, num_classes: int = 1000) -> S
         stages = tuple(stage for part in factors for stage in part.stages(values))
         return NetworkSpec(STEM_CHANNELS, stages, HEAD_CHANNELS, resolution, num_classes, style=style)
 
-    return SearchSpace("efficientnetv2", choices, build, factors=factors)
+    return SearchSpace("efficientnetv2", tuple(choices), build, factors=factors)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from math import prod
 
 from mnas.errors import InputError
-from mnas.search_space.blocks import BLOCKS, Layer
+from mnas.search_space.blocks import BLOCKS
+from mnas.search_space.layer import Layer
 from mnas.search_space.program import Activate, BatchNorm, Block, Conv, DropPath, Shuffle
 from mnas.search_space.spec import StageSpec, Style
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mnas.errors import InputError
-from mnas.search_space.blocks import Segment, segment_program
+from mnas.search_space.network import Segment, segment_program
 from mnas.search_space.space import Choice, Factor, SearchSpace, Value, Values
 from mnas.search_space.space_file_check import (
     OF_OPS,
@@ -66,7 +66,7 @@ class SpaceFile:
         style, stem = self.network["style"], int(self.network["stem_channels"])
         parts = [_Part(number, options, style) for number, options in enumerate(self.stages, 1)]
         choices = tuple(choice for part in parts for choice in part.choices())
-        factors = tuple(Factor(part.names, lambda values, part=part: (part.stage(values),)) for part in parts)
+        factors = tuple(Factor(part.names, part.stages) for part in parts)
 
         def build(values: Values) -> NetworkSpec:
             stages = tuple(part.stage(values) for part in parts)
@@ -131,6 +131,10 @@ class _Part:
         fixed = {field: options[0] for field, options in self.options.items()}
         given = {field: values[name] for field, name in self.chosen.items()}
         return stage_of(fixed | given, self.options["op"])
+
+    def stages(self, values: Values) -> tuple[StageSpec]:
+        """`stage` as a factor gives it."""
+        return (self.stage(values),)
 
     def point(self, values: Values) -> tuple[Value, ...]:
         """The values of this stage's choices."""

@@ -9,7 +9,7 @@ from math import prod
 from typing import Any
 
 from mnas.errors import InputError
-from mnas.search_space.blocks import Segment, segment_program
+from mnas.search_space.network import Segment, segment_program
 from mnas.search_space.space import Value
 from mnas.search_space.spec import EXPANDING, GROUPED, NetworkSpec, StageSpec, Style, has_type
 

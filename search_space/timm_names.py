@@ -1,8 +1,8 @@
 """timm's names for the tensors of our networks, where its containers are called differently.
 
-Inside EfficientNet-like networks the names are the same. timm's ResNets and RegNets number their stages in their own
-way, and call stem, shortcut, squeeze-and-excitation and classifier differently; its GhostNet has blocks of several
-kinds in a stage, and numbers inside Ghost modules and shortcuts.
+Inside EfficientNet-like networks the names are the same; of MobileNetV3's stages timm joins some. Its ResNets and
+RegNets number their stages in their own way, and call stem, shortcut, squeeze-and-excitation and classifier
+differently; its GhostNet has blocks of several kinds in a stage, and numbers inside Ghost modules and shortcuts.
 
 Reference: timm 1.0, models/resnet.py, models/regnet.py and models/ghostnet.py.
 """
@@ -62,7 +62,28 @@ def timm_names(spec: NetworkSpec, names: Iterable[str]) -> dict[str, str]:
     if ops == _GHOSTNET_OPS and len(layers) == len(_GHOSTNET_PLACES):
         places = dict(zip(layers, _GHOSTNET_PLACES, strict=True))
         return {name: _ghostnet(places, name) for name in names}
+    if spec.head == "late":
+        joined = _joined(spec)
+        return {name: _LAYER.sub(lambda found: _placed(joined, found), name) for name in names}
     return {name: name for name in names}
+
+
+def _joined(spec: NetworkSpec) -> list[tuple[int, int]]:
+    """Of each of our stages, timm's stage and the layers before it there: timm joins stages of one shape."""
+    places: list[tuple[int, int]] = []
+    for number, stage in enumerate(spec.stages):
+        before = spec.stages[number - 1]
+        if number and stage.stride == 1 and stage.out_channels == before.out_channels:
+            joined, layers = places[-1]
+            places.append((joined, layers + before.repeats))
+        else:
+            places.append((places[-1][0] + 1 if places else 0, 0))
+    return places
+
+
+def _placed(places: list[tuple[int, int]], found: re.Match[str]) -> str:
+    stage, before = places[int(found[1])]
+    return f"blocks.{stage}.{before + int(found[2])}.{found[3]}"
 
 
 def _resnet(spec: NetworkSpec, name: str) -> str:

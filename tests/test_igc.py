@@ -26,7 +26,7 @@ from mnas.search_space import (
     scale,
     walk,
 )
-from mnas.search_space.blocks import branch_sizes
+from mnas.search_space.groups import branch_sizes
 from mnas.search_space.igc import (
     balance,
     design,

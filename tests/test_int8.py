@@ -34,9 +34,9 @@ from mnas.qdq import to_int8
 from mnas.rundir import RunDirectory
 from mnas.search.reporting import Quiet
 from mnas.search_space import NetworkSpec, StageSpec, Style, mbconv_space
-from mnas.search_space.blocks import network_program
 from mnas.search_space.ghost import ghostnet_network
 from mnas.search_space.igcv3 import igcv3_network
+from mnas.search_space.network import network_program
 from mnas.search_space.program import Activate, AvgPool, BatchNorm, Block, Conv, MatchChannels, Shuffle
 from mnas.search_space.regnet import RegNetNumbers, regnet_network
 from mnas.search_space.resnet import resnet_network, resnet_rs_network

@@ -1,13 +1,13 @@
 """ResNet, ResNet-RS and RegNet against timm: parameters, multiply-adds, logits and names, of every member."""
 
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 import torchvision
+from timm_families import TOLERANCE, difference, hook_count, random_logits
 from torch import nn
 from torchvision.ops import StochasticDepth
 
@@ -40,9 +40,6 @@ MEMBERS = [
     pytest.param(name, marks=pytest.mark.slow if network_cost(SPECS[name]).params > 44e6 else ())
     for name in TIMM
 ]
-# Of the logits' standard deviation, in float64: in float32 a hundred and fifty layers leave differences of 1e-4.
-TOLERANCE = 1e-9
-
 # Parameters: facts of the papers' releases (torchvision's and pycls's integers, ResNet-RS computed by timm).
 PARAMS = {
     "resnet_18": 11_689_512,
@@ -65,26 +62,10 @@ PYCLS = {
     "regnet_x_4gf": (22_118_248, 3_964_499_816, 12_201_608),
     "regnet_y_4gf": (20_646_656, 3_973_301_344, 12_287_200),
 }
-RESOLUTION = 64  # of the images whose logits are compared: two pixels a side in the last stage
 
 
 def theirs(name: str, **options: object) -> nn.Module:
     return timm.create_model(TIMM[name], pretrained=False, **options)
-
-
-def hook_count(module: nn.Module, resolution: int) -> int:
-    """Multiply-adds of convolutions and linear layers, from the shapes that pass them; on meta tensors."""
-    total = 0
-
-    def count(layer: nn.Module, _: object, output: torch.Tensor) -> None:
-        nonlocal total
-        total += output.numel() * prod(layer.weight.shape[1:])
-
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            layer.register_forward_hook(count)
-    module.eval()(torch.empty(1, 3, resolution, resolution, device="meta"))
-    return total
 
 
 def test_every_member_has_its_counterpart() -> None:
@@ -125,57 +106,11 @@ def test_costs_of_regnets_are_those_of_pycls(name: str) -> None:
     assert (cost.params, cost.madds + biases, cost.activations) == PYCLS[name]
 
 
-def images_of(seed: int) -> torch.Tensor:
-    """(4, 3, RESOLUTION, RESOLUTION): patches of colour and noise, so that images differ after pooling too."""
-    generator = torch.Generator().manual_seed(seed)
-    patches = 2 * torch.randn(4, 3, 3, 3, generator=generator)
-    noise = torch.randn(4, 3, RESOLUTION, RESOLUTION, generator=generator)
-    return nn.functional.interpolate(patches, size=RESOLUTION) + noise
-
-
-def randomise(module: nn.Module, seed: int) -> None:
-    """Draws every weight, affine and statistic; the statistics around real ones, so that signals keep their size."""
-    generator = torch.Generator().manual_seed(seed)
-    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
-    with torch.no_grad():
-        for parameter in module.parameters():
-            fan_in = prod(parameter.shape[1:]) if parameter.ndim > 1 else 4
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) / fan_in**0.5)
-        for norm in norms:
-            norm.momentum = 1.0
-            norm.weight.copy_(0.5 * torch.rand(norm.weight.shape, generator=generator) + 0.75)
-        module.get_classifier().weight.mul_(8)
-        module.train()(images_of(seed))
-        for norm in norms:
-            shift, scale = (draw(norm.bias.shape, generator=generator) for draw in (torch.randn, torch.rand))
-            norm.running_mean += 0.1 * shift * norm.running_var.sqrt()
-            norm.running_var *= 0.5 * scale + 0.85
-
-
-def logits_of(module: nn.Module) -> torch.Tensor:
-    with torch.no_grad():
-        return module.double().eval()(images_of(seed=1)[:2].double())
-
-
-def ours(spec: NetworkSpec, state: dict[str, torch.Tensor]) -> nn.Module:
-    """Our network at the test's resolution with the tensors of timm's, by their names there."""
-    module = build_module(replace(spec, resolution=RESOLUTION)).double()
-    names = timm_names(spec, module.state_dict())
-    assert sorted(names.values()) == sorted(state)  # each of theirs is one of ours, and the other way round
-    module.load_state_dict({name: state[other] for name, other in names.items()}, strict=True)
-    return module
-
-
 @pytest.mark.parametrize("name", MEMBERS)
 def test_logits_equal_timms(name: str) -> None:
     module = theirs(name)
-    randomise(module, seed=0)
-    logits = logits_of(module)
-    assert torch.isfinite(logits).all()
-    assert logits.std() >= 1
-    assert (logits[0] - logits[1]).std() >= 0.1 * logits.std()  # they depend on the image
-    difference = (logits_of(ours(SPECS[name], module.state_dict())) - logits).abs().max() / logits.std()
-    assert difference <= TOLERANCE
+    logits = random_logits(module)
+    assert difference(SPECS[name], module, logits) <= TOLERANCE
 
 
 def changed(spec: NetworkSpec, **changes: object) -> NetworkSpec:
@@ -197,10 +132,8 @@ def changed(spec: NetworkSpec, **changes: object) -> NetworkSpec:
 )
 def test_a_changed_network_is_seen(name: str, change: object) -> None:
     module = theirs(name)
-    randomise(module, seed=0)
-    logits = logits_of(module)
-    difference = (logits_of(ours(change(SPECS[name]), module.state_dict())) - logits).abs().max()
-    assert difference > 10 * TOLERANCE * logits.std()
+    logits = random_logits(module)
+    assert difference(change(SPECS[name]), module, logits) > 10 * TOLERANCE
 
 
 def test_drop_path_of_resnet_rs_is_one_rate_for_each_group() -> None:

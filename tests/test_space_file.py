@@ -10,7 +10,7 @@ from commands import MODELS, mnas, result_of
 from mnas.errors import InputError
 from mnas.registry import make, resolve
 from mnas.search_space import NetworkSpec, StageSpec, Style, network_cost
-from mnas.search_space.blocks import network_program
+from mnas.search_space.network import network_program
 from mnas.search_space.space_file import SpaceFile, space_from_file
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "my_space.toml"

@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from torch import nn
 
 from mnas.errors import InputError
 from mnas.search_space import (
@@ -13,7 +14,7 @@ from mnas.search_space import (
     encode_stages,
     mnasnet_space,
 )
-from mnas.zoo import ZOO, mobile, published
+from mnas.zoo import ZOO, efficientnetv2, mnasnet, mobilenet, published
 
 SMALL = NetworkSpec(8, (StageSpec("mbconv", 3, 2, 16, 2, 6, 0.25),), 32, resolution=32, num_classes=10)
 
@@ -144,7 +145,9 @@ CODES = {"mbconv": "ir", "fused_mbconv": "er", "sepconv": "ds", "conv": "cn"}
 
 def test_block_strings_mean_the_same_to_timm() -> None:
     builder = pytest.importorskip("timm.models._efficientnet_builder")
-    for spec in (member.spec for member in mobile.MEMBERS.values()):
+    families = efficientnetv2.MEMBERS | mnasnet.MEMBERS | mobilenet.MEMBERS
+    activations = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hard_swish": nn.Hardswish, "silu": nn.SiLU}
+    for spec in (member.spec for member in families.values()):
         decoded = builder.decode_arch_def([[text] for text in encode_stages(spec.stages)])
         for stage, blocks in zip(spec.stages, decoded, strict=True):
             assert len(blocks) == stage.repeats
@@ -154,6 +157,9 @@ def test_block_strings_mean_the_same_to_timm() -> None:
             assert blocks[0]["se_ratio"] == stage.se_ratio
             assert blocks[0]["noskip"] == (stage.skip == "none")
             assert blocks[0].get("exp_ratio", 1) == stage.expansion
+            given = blocks[0]["act_layer"]  # in its own kind of class, of the same name
+            wanted = None if stage.activation is None else activations[stage.activation].__name__
+            assert (None if given is None else given.__name__) == wanted
 
 
 @pytest.mark.parametrize(

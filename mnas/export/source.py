@@ -13,7 +13,7 @@ from mnas.export.block_kinds import body_slots, split_drop_path, step_slots
 from mnas.export.layout import WIDTH, Call, lines
 from mnas.export.subject import Subject
 from mnas.search_space import NetworkSpec, StageSpec, network_cost
-from mnas.search_space.blocks import network_program, segments
+from mnas.search_space.network import network_program, segments
 from mnas.search_space.program import Block, Conv
 from mnas.search_space.spec import EXPANDING
 

@@ -49,11 +49,13 @@ def render_overview(parts: Sequence[RunData], pages: Sequence[str]) -> str:
         )
         for part, page in zip(parts, pages, strict=True)
     ]
+    warnings = dict.fromkeys(text for part in parts for text in part.warnings)
     figure = charts.overview(parts)
     library, script = plotly(), own("mnas.report", "page.js")
     return template("mnas.report", "overview.html.j2").render(
         run=first,
         rows=rows,
+        warnings=list(warnings),
         headline=_headline(rows),
         lead=_lead(first, len(parts)),
         accuracy="predicted top-1" if first.accuracy_kind == "predicted" else "accuracy",

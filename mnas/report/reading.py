@@ -220,7 +220,10 @@ def _result(run: RunDirectory, history: History, number: int) -> Fields | None:
         raise RunDirectoryError(
             f"{result.file} is damaged: it has results for {len(parts)} targets, not for all."
         )
-    return Fields(result.file, parts[number].where, {**result.data, **parts[number].data})
+    warnings = [*result.texts("warnings"), *parts[number].texts("warnings")]
+    return Fields(
+        result.file, parts[number].where, {**result.data, **parts[number].data, "warnings": warnings}
+    )
 
 
 def _status(result: Fields | None) -> Any:

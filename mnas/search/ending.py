@@ -46,6 +46,7 @@ class Ending:
             "against": self.against,
             "finalists": [_with_training(row, history) for row in self.final.rows],
             "comparison": self.final.comparison,
+            "warnings": self.final.warnings,
         }
 
 

@@ -26,6 +26,7 @@ def search_result(
     labels: Sequence[str],
     trials: int,
     seconds: float,
+    warnings: Sequence[str],
     **more: Any,
 ) -> dict[str, Any]:
     """The object: what is said of the one target stands in it; of several, in `results`, with the `label` of each.
@@ -35,7 +36,7 @@ def search_result(
     status = next((part["status"] for part in parts if part["status"] != "done"), "done")
     common = {"trials": trials, "seconds": round(seconds, 3), **more}
     if len(parts) == 1:
-        return {"run": run, **parts[0], **common}
+        return {"run": run, **parts[0], **common, "warnings": [*warnings, *parts[0]["warnings"]]}
     values = [part["target"]["value"] for part in parts]
     results = [{"label": label, **part} for label, part in zip(labels, parts, strict=True)]
     return {
@@ -43,6 +44,7 @@ def search_result(
         "status": status,
         "target": {"kind": kind, "values": values},
         **common,
+        "warnings": list(warnings),
         "results": results,
     }
 
@@ -61,6 +63,7 @@ def unfinished(kind: str, goal: Goal, history: History) -> dict[str, Any]:
         "against": None,
         "finalists": [],
         "comparison": [],
+        "warnings": [],
     }
 
 

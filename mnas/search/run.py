@@ -262,7 +262,6 @@ def _result(
     config = problem.config
     counts = history.counts()
     drift = history.drift
-    warnings = [text for ending in endings or () for text in ending.final.warnings]
     return search_result(
         run=str(run.path),
         kind=config.target_kind,
@@ -287,6 +286,6 @@ def _result(
         refits=[refit.to_dict() for refit in history.refits],
         references=[{name: timed[name] for name in ("when", "ms")} for timed in history.references],
         drift=None if drift is None else drift.fraction,
-        warnings=[*_left_out(problem), *warnings, *_drift_warnings(history)],
+        warnings=[*_left_out(problem), *_drift_warnings(history)],
         classes=None if problem.data is None else list(problem.data.classes),
     )

@@ -1,7 +1,7 @@
 """One published network: its spec, what it is called elsewhere, and how accurate its publisher found it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from mnas.search_space.spec import NetworkSpec
 
@@ -21,6 +21,12 @@ class Member:
     top1: float | None = None
     source: str = ""
     aliases: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, spec: NetworkSpec, percent: float | None = None, source: str = "", *aliases: str) -> Self:
+        """With the accuracy in percent, as papers write it; without one the source is left out."""
+        top1 = None if percent is None else round(percent / 100, 5)
+        return cls(spec, top1, "" if percent is None else source, aliases)
 
     def accuracy_fields(self) -> dict[str, Any]:
         """The published accuracy as JSON fields."""
