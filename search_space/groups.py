@@ -59,7 +59,8 @@ def branch_sizes(channels: int, groups: int) -> tuple[int, ...]:
 def igcv3(layer: Layer) -> Block:
     """MBConv whose 1x1 convolutions have groups and a shuffle between; activated behind the depthwise one alone.
 
-    Reference: IGCV3 (arXiv 1806.00178), and its code (homles11/IGCV3, symbols/igcv3.py).
+    Reference: IGCV3 (arXiv 1806.00178), and its code (homles11/IGCV3, symbols/igcv3.py) as released with its weights
+    (bdf9a8f6): what it permutes back behind the projection is not used there. From 385b3270 on it is.
     """
     stage, inner = layer.stage, layer.inside
     chain = Chain.of(layer)

@@ -5,8 +5,8 @@ convolutions {1, 2, 4} and the kernel {3, 5}, but for the first the expansion {4
 depth, from MobileNetV2's to IGCV3-D's. IGCV3-D itself is a member. With one group a block is MobileNetV2's without the
 activation behind the expansion.
 
-Reference: IGCV3 (arXiv 1806.00178) and its code (homles11/IGCV3, symbols/igcv3.py): two groups in every
-block, no activation behind the expansion, momentum and epsilon of norms as PyTorch's.
+Reference: IGCV3 (arXiv 1806.00178) and its code (homles11/IGCV3 bdf9a8f6, symbols/igcv3.py): two groups in every block,
+no activation behind the expansion, momentum and epsilon of norms as PyTorch's, no dropout.
 """
 
 from functools import lru_cache
@@ -33,26 +33,35 @@ def igcv3_network(
     """IGCV3-D.
 
     Args:
-        width: channels of stem and stages become int(channels x width); those of the head only grow.
-        groups: of the 1x1 convolutions of every block.
+        width: channels of stem and stages become round(channels x width), those of the head only grow.
+        groups: of the 1x1 convolutions of every block; channels are rounded up to multiples of it.
         resolution: of the input image, in pixels.
         num_classes: outputs of the classifier.
 
     Raises:
-        InputError: groups that do not divide the channels, or a width that leaves none.
+        InputError: a width that leaves no channels, or groups below 1.
+
+    Reference: symbols/igcv3.py and igcv3_g2g4.py.
     """
+
+    divisor = max(1, groups)  # fewer are refused by the stages
+
+    def widened(channels: int) -> int:
+        return -(-round(channels * width) // divisor) * divisor
+
     stages = tuple(
-        StageSpec("igcv3", 3, stride, int(channels * width), repeats, expansion, groups=groups)
+        StageSpec("igcv3", 3, stride, widened(channels), repeats, expansion, groups=groups)
         for channels, stride, repeats, expansion in zip(CHANNELS, STRIDES, LAYERS, EXPANSIONS, strict=True)
     )
     head = int(HEAD_CHANNELS * max(1.0, width))
-    return _network(int(STEM_CHANNELS * width), stages, head, resolution, num_classes)
+    return _network(widened(STEM_CHANNELS), stages, head, resolution, num_classes)
 
 
 def _network(
     stem: int, stages: tuple[StageSpec, ...], head: int, resolution: int, num_classes: int
 ) -> NetworkSpec:
-    return NetworkSpec(stem, stages, head, resolution, num_classes, drop_path=0.0, style=Style("relu6"))
+    style = Style("relu6")
+    return NetworkSpec(stem, stages, head, resolution, num_classes, dropout=0.0, drop_path=0.0, style=style)
 
 
 @lru_cache(maxsize=1024)

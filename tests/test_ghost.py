@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
-from test_residual_families import TOLERANCE, hook_count, logits_of, ours, randomise
+from timm_families import TOLERANCE, difference, hook_count, random_logits
 from torch import nn
 
 from mnas.errors import InputError
@@ -97,13 +97,7 @@ def test_costs_of_ghostnet_are_about_the_published_ones() -> None:
 @pytest.mark.parametrize("name", TIMM)
 def test_logits_equal_timms(name: str) -> None:
     module = timm.create_model(TIMM[name], pretrained=False)
-    randomise(module, seed=0)
-    logits = logits_of(module)
-    assert torch.isfinite(logits).all()
-    assert logits.std() >= 1
-    assert (logits[0] - logits[1]).std() >= 0.1 * logits.std()  # they depend on the image
-    difference = (logits_of(ours(published(name), module.state_dict())) - logits).abs().max() / logits.std()
-    assert difference <= TOLERANCE
+    assert difference(published(name), module, random_logits(module)) <= TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -118,12 +112,7 @@ def test_logits_equal_timms(name: str) -> None:
 )
 def test_a_changed_network_is_seen(change: object) -> None:
     module = timm.create_model("ghostnet_050", pretrained=False)
-    randomise(module, seed=0)
-    logits = logits_of(module)
-    difference = (
-        (logits_of(ours(change(published("ghostnet_050")), module.state_dict())) - logits).abs().max()
-    )
-    assert difference > 10 * TOLERANCE * logits.std()
+    assert difference(change(published("ghostnet_050")), module, random_logits(module)) > 10 * TOLERANCE
 
 
 def test_names_are_known_and_accuracy_has_a_source() -> None:

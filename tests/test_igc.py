@@ -1,9 +1,14 @@
 """Interleaved group convolutions: counts by the papers' formulas, their conditions, IGCV3-D's published integers."""
 
+import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from test_readers import agree, outputs
 from torch import nn
 
 from mnas.errors import InputError
@@ -289,10 +294,13 @@ def test_igcv3_is_activated_behind_the_depthwise_convolutions_alone() -> None:
 
 def test_more_groups_and_less_width() -> None:
     assert network_cost(igcv3_network(groups=4)).params < PUBLISHED["igcv3"]
-    with pytest.raises(InputError, match="multiple of 4, got 6"):
-        igcv3_network(0.25, groups=4)
+    # By the code of the variant: 24 x 0.25 = 6 channels become 8, 0.7 x 24 = 16.8 become 17, then 18.
+    assert igcv3_network(0.25, groups=4).stages[1].out_channels == 8
+    assert igcv3_network(0.7).stages[1].out_channels == 18
     with pytest.raises(InputError, match="out_channels must be a whole number of at least 1, got 0"):
         igcv3_network(0.01)
+    with pytest.raises(InputError, match="groups must be a whole number of at least 1, got 0"):
+        igcv3_network(groups=0)
 
 
 def test_a_scaled_network_keeps_its_groups() -> None:
@@ -307,3 +315,20 @@ def test_specs_survive_json_and_are_described() -> None:
     spec = published("igcv3_050")
     assert NetworkSpec.from_dict(spec.to_dict()) == spec
     assert describe(spec.stages[1]) == "IGCV3-6 3\N{MULTIPLICATION SIGN}3, 2 groups"
+
+
+def test_the_example_of_the_document_prints_what_it_says() -> None:
+    root = Path(__file__).parent.parent
+    text = (root / "docs" / "igc.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (expected,) = re.findall(r"^```text\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    command = [sys.executable, "-c", example]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == expected
+
+
+@pytest.mark.parametrize("op", ["igcv1", "igcv2", "igcv3"])
+@pytest.mark.parametrize("groups", [1, 3, 4, 6])
+def test_torch_and_onnx_agree_whatever_the_groups(op: str, groups: int) -> None:
+    layer = Layer(StageSpec(op, 3, 2, 24, groups=groups), (12, 7, 6), 2, Style("relu"))
+    agree(*outputs(BLOCKS[op](layer), 2))

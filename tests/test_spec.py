@@ -154,7 +154,7 @@ def test_block_strings_mean_the_same_to_timm() -> None:
             assert CODES[stage.op] == blocks[0]["block_type"]
             assert blocks[0]["out_chs"] == stage.out_channels
             assert blocks[0]["stride"] == stage.stride
-            assert blocks[0].get("se_ratio", 0.0) == stage.se_ratio
+            assert blocks[0].get("se_ratio", 0) == stage.se_ratio  # a `cn` has none
             skips = blocks[0]["skip"] if stage.op == "conv" else not blocks[0]["noskip"]
             assert skips == (stage.skip == "identity")
             assert blocks[0].get("exp_ratio", 1) == stage.expansion

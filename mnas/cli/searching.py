@@ -16,8 +16,8 @@ SpaceFlag = Annotated[
     str | None,
     typer.Option(
         "--space",
-        help="mbconv, mnasnet, efficientnetv2, resnet-rs, regnet or macro; a file my_space.toml of your own "
-        "(docs/plugins.md), or package.module:factory. [default: mbconv]",
+        help="mbconv, mnasnet, efficientnetv2, resnet-rs, regnet, igcv3, ghost or macro; a file my_space.toml of your "
+        "own (docs/plugins.md), or package.module:factory. [default: mbconv]",
     ),
 ]
 ControllerFlag = Annotated[
