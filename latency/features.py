@@ -19,7 +19,9 @@ from mnas.search_space.program import (
     GlobalPool,
     Linear,
     MatchChannels,
+    MaxPool,
     Operation,
+    Shuffle,
 )
 
 # ONNX Runtime's CPU kernels hold channels in blocks (its NCHWc layout), of 16 with AVX-512 and NEON, of 8 with AVX2.
@@ -59,6 +61,11 @@ FEATURES = (
     "pool_elements",  # written by 3x3 average pooling
     "pool_elements_unaligned",  # likewise
     "match_elements",  # written by cutting or padding channels
+    "grouped_madds",  # convolutions of several groups that are not depthwise
+    "grouped_padding",  # MAdds that full blocks of each group's channels would have more
+    "max_pool_elements",  # written by max pooling
+    "shuffle_elements",  # written by channel shuffles
+    "concat_elements",  # written by concatenations
 )
 
 
@@ -90,9 +97,13 @@ def _operation(operation: Operation) -> dict[str, float]:
         case Activate(in_shape=(_, 1, 1)) | GlobalPool() | BatchNorm() | DropPath() | Dropout():
             return {}  # free, or folded into the convolution before
         case Activate(in_shape=in_shape, kind=kind):
-            return {"silu_elements" if kind in ("silu", "sigmoid") else "clamp_elements": prod(in_shape)}
+            return {"clamp_elements" if kind in ("relu", "relu6") else "silu_elements": prod(in_shape)}
         case AvgPool(in_shape=(channels, _, _)):
             return {f"pool_elements{_unaligned(channels)}": prod(operation.out_shape)}
+        case MaxPool():
+            return {"max_pool_elements": prod(operation.out_shape)}
+        case Shuffle():
+            return {"shuffle_elements": prod(operation.out_shape)}
         case MatchChannels():
             return {"match_elements": prod(operation.out_shape)}
         case _:
@@ -114,11 +125,17 @@ def _conv(operation: Conv, channels: int, pixels: int, kernel: int, groups: int)
         "convolution_elements": elements,
         "padding_elements": in_full * pixels + out_full * out_pixels - elements,
     }
-    if groups > 1:
+    if operation.is_depthwise:
         sums["depthwise3_madds" if kernel <= 3 else "depthwise5_madds"] = madds
         sums["depthwise_padding"] = (out_full / out - 1) * madds
         sums["depthwise_elements"] = elements
         return sums
+    if groups > 1:
+        whole = groups * whole_blocks(channels // groups) * whole_blocks(out // groups)
+        return sums | {
+            "grouped_madds": madds,
+            "grouped_padding": kernel * kernel * whole * out_pixels - madds,
+        }
     padding = kernel * kernel * in_full * out_full * out_pixels - madds
     if kernel == 1:
         return sums | {"pointwise_madds": madds, "pointwise_padding": padding}
@@ -131,9 +148,11 @@ def whole_blocks(channels: int) -> int:
 
 
 def _combined(block: Block, sums: dict[str, float]) -> None:
-    """Adds what blocks do with their results: skips and gates."""
+    """Adds what blocks do with their results: skips, concatenations and gates."""
     if block.combine == "add":
         sums["add_elements"] += prod(block.out_shape)
+    elif block.combine == "concat":
+        sums["concat_elements"] += prod(block.out_shape)
     elif block.combine == "multiply":
         sums["gates"] += 1
         sums[f"gate_elements{_unaligned(block.in_shape[0])}"] += prod(block.in_shape)

@@ -29,9 +29,9 @@ FLOOR_MS = 0.003
 # time (relative, and its resolution). The same kernel differs by 5 % (pointwise) to 15 % (gates) between networks.
 SHARED, OWN, NOISE, RESOLUTION_MS = 0.25, 0.1, 0.1, 0.002
 # Length scales of `_shapes`: octaves of channels and pixels; steps of the window, stride, addition and of whole blocks;
-# shares of padding. Chosen here with the standard deviations; halving or doubling them, tried with two calibrations of
-# one machine, moved the share of networks within 5 % by less than another calibration does.
-SCALES = np.array([1.5, 1.5, 1.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.3, 0.3])
+# shares of padding; octaves of groups. Chosen here with the standard deviations; halving or doubling them, tried with
+# two calibrations of one machine, moved the share of networks within 5 % by less than another calibration does.
+SCALES = np.array([1.5, 1.5, 1.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.3, 0.3, 1.0])
 # Ridge of the prices by work, relative to columns scaled to mean 1 (chosen here: next to none).
 STRENGTH = 1e-4
 # A kernel seen in many networks counts at most so often in the fit of prices, or the common ones would be all of it.
@@ -130,7 +130,7 @@ class KernelPrices:
             if kind not in self.kinds:
                 raise InputError(
                     f"this predictor was fitted on networks without a kernel of kind {kind!r}, so it cannot price one. "
-                    "Calibrate on the space that this network comes from, or measure it."
+                    "Measure it (--latency measure), or search by multiply-adds (--target-madds)."
                 )
             for start in range(0, len(found), _CHUNK):
                 part = found[start : start + _CHUNK]
@@ -177,7 +177,7 @@ class KernelPrices:
 
 def _work(kernel: Kernel) -> tuple[float, ...]:
     """What a price is asked for: a call, multiply-adds with padded channels, values read and written, weights."""
-    kind, inputs, outputs, height, width, size, stride, added = kernel
+    kind, inputs, outputs, height, width, size, stride, added, groups = kernel
     pixels, window = height * width, size * size
     read = pixels * stride * stride
     full_in, full_out = whole_blocks(inputs), whole_blocks(outputs)
@@ -193,10 +193,23 @@ def _work(kernel: Kernel) -> tuple[float, ...]:
                 inputs * outputs * window,
                 full_out * pixels * added,
             )
+        case "grouped":
+            each = whole_blocks(inputs // groups) * whole_blocks(outputs // groups)
+            return (
+                1.0,
+                groups * each * window * pixels,
+                inputs * outputs // groups * window * pixels,
+                inputs * read + outputs * pixels,
+                full_out * pixels * added,
+            )
         case "depthwise":
             madds = full_in * pixels * window
             moved = full_in * (pixels + read)
             return 1.0, madds * (size <= 3), madds * (size > 3), moved, full_in * pixels * (stride > 1)
+        case "concat":
+            # Within the blocked layout, or out of it and back.
+            whole = inputs % BLOCK == 0 and outputs % BLOCK == 0
+            return 1.0, outputs * pixels * whole, outputs * pixels * (not whole)
         case "gate" | "pool":
             values, whole = inputs * pixels, inputs % BLOCK == 0
             return 1.0, values * whole, values * (not whole), float(inputs * outputs * (kind == "gate"))
@@ -209,7 +222,7 @@ def _work(kernel: Kernel) -> tuple[float, ...]:
 
 
 def _shapes(kernels: Sequence[Kernel]) -> Array:
-    """What makes kernels of one kind alike, in length scales: `(kernels, 10)`."""
+    """What makes kernels of one kind alike, in length scales: `(kernels, 11)`."""
     rows = [
         (
             math.log2(kernel.inputs),
@@ -222,6 +235,7 @@ def _shapes(kernels: Sequence[Kernel]) -> Array:
             kernel.outputs % BLOCK == 0,
             whole_blocks(kernel.inputs) / kernel.inputs,
             whole_blocks(kernel.outputs) / kernel.outputs,
+            math.log2(kernel.groups),
         )
         for kernel in kernels
     ]

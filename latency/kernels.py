@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, NamedTuple, assert_never
+from typing import Literal, NamedTuple, Self, assert_never
 
 from mnas.latency.features import BLOCK
 from mnas.latency.operators import Operator
@@ -24,16 +24,32 @@ from mnas.search_space.program import (
     GlobalPool,
     Linear,
     MatchChannels,
+    MaxPool,
     Operation,
+    Shuffle,
 )
 
 Kind = Literal[
-    "pointwise", "dense", "depthwise", "swish", "gate", "pool", "match", "add", "global_pool", "linear"
+    "pointwise",
+    "dense",
+    "grouped",
+    "depthwise",
+    "swish",
+    "gate",
+    "pool",
+    "max_pool",
+    "match",
+    "shuffle",
+    "concat",
+    "add",
+    "global_pool",
+    "linear",
 ]
 # ONNX Runtime names an operator that it made from others after the last of them, with these additions.
 _ADDED_TO_NAMES = re.compile(r"(_token_\d+|_nchwc)*(/.*)?$")
 # What it may put between two operators: a change of memory layout belongs to the one that wanted it.
-_CONVOLUTIONS = ("pointwise", "dense", "depthwise")
+_FUSED = ("relu", "relu6")  # with the convolution or addition before
+_CONVOLUTIONS = ("pointwise", "dense", "grouped", "depthwise")
 
 
 class Kernel(NamedTuple):
@@ -41,12 +57,13 @@ class Kernel(NamedTuple):
 
     Args:
         kind: what it does.
-        inputs: channels that it reads; for `linear` features.
+        inputs: channels that it reads, of the first of two; for `linear` features.
         outputs: channels that it writes; for `gate` those inside.
         height: of its output in pixels, as is `width`; for `gate` and `global_pool` of the input.
         size: of the window in pixels.
         stride: of the window.
         added: whether the block's input is added as it writes.
+        groups: of a `grouped` convolution.
     """
 
     kind: Kind
@@ -57,6 +74,7 @@ class Kernel(NamedTuple):
     size: int = 1
     stride: int = 1
     added: bool = False
+    groups: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +83,10 @@ class Named:
 
     kernel: Kernel
     names: tuple[str, ...]
+
+    def also(self, name: str) -> Self:
+        """The same kernel with one more name."""
+        return replace(self, names=(*self.names, name))
 
 
 @lru_cache(maxsize=65536)
@@ -131,23 +153,43 @@ def _named(block: Block, prefix: str = "") -> list[Named]:
         full = prefix + name
         if isinstance(step, Block):
             found += [_gate(step, full)] if step.combine == "multiply" else _named(step, f"{full}.")
-        elif isinstance(step, Activate) and step.kind in ("relu", "relu6"):
-            if found:  # fused with the convolution before
-                found[-1] = replace(found[-1], names=(*found[-1].names, full))
+        elif isinstance(step, Activate) and step.kind in _FUSED:
+            found[-1:] = [before.also(full) for before in found[-1:]]
         else:
             found += [Named(kernel, (full,)) for kernel in _kernel(step)]
-    if block.combine == "add":
+    if block.combine == "concat":
+        kernel = Kernel("concat", block.in_shape[0], *block.out_shape)
+        found.append(Named(kernel, (f"{prefix}concat",)))
+    elif block.combine == "add":
         sum_name = f"{prefix}add"
         last, channels = len(found) - 1, block.out_shape[0]
-        plain = True
         if block.shortcut is not None:
             found += _named(block.shortcut, f"{prefix}shortcut.")
-            plain = found[-1].kernel.kind != "match"
-        if plain and found[last].kernel.kind in _CONVOLUTIONS and len(found[last].names) == 1:
-            found[last] = Named(found[last].kernel._replace(added=True), (*found[last].names, sum_name))
+        adding = _adding(found, last)
+        if adding is not None:
+            last = adding
+            found[last] = replace(found[last], kernel=found[last].kernel._replace(added=True)).also(sum_name)
         else:
+            last = len(found)
             found.append(Named(Kernel("add", channels, channels, *block.out_shape[1:]), (sum_name,)))
+        if block.after is not None and block.after.kind in _FUSED:
+            found[last] = found[last].also(f"{prefix}after")
+        elif block.after is not None:
+            found += [Named(kernel, (f"{prefix}after",)) for kernel in _kernel(block.after)]
     return found
+
+
+def _adding(found: Sequence[Named], last: int) -> int | None:
+    """Which kernel adds as it writes: the convolution that ends a branch (at `last`), or the shortcut behind it.
+
+    Either needs the other to be in the blocked layout, which cutting and padding channels leave, and a concatenation
+    keeps where what it takes fills its blocks.
+    """
+    branch, shortcut = found[last], found[last + 1 :]
+    if branch.kernel.kind in _CONVOLUTIONS and len(branch.names) == 1:
+        return None if shortcut and shortcut[-1].kernel.kind == "match" else last
+    blocked = branch.kernel.kind == "concat" and not any(n % BLOCK for n in branch.kernel[1:3])
+    return len(found) - 1 if blocked and shortcut and shortcut[-1].kernel.kind in _CONVOLUTIONS else None
 
 
 def _gate(block: Block, name: str) -> Named:
@@ -160,8 +202,11 @@ def _kernel(operation: Operation) -> Iterator[Kernel]:
     """Its kernel; none where it costs nothing, or is folded into the convolution before."""
     match operation:
         case Conv(in_shape=(channels, _, _), out_channels=out, kernel=size, stride=stride, groups=groups):
-            kind: Kind = "depthwise" if groups > 1 else "pointwise" if size == 1 else "dense"
-            yield Kernel(kind, channels, out, *operation.out_shape[1:], size, stride)
+            kind: Kind = "pointwise" if size == 1 else "dense"
+            if groups > 1:
+                kind = "depthwise" if operation.is_depthwise else "grouped"
+            kernel = Kernel(kind, channels, out, *operation.out_shape[1:], size, stride)
+            yield kernel._replace(groups=groups) if kind == "grouped" else kernel
         case Linear(in_shape=(channels, height, width), out_features=out):
             yield Kernel("linear", channels * height * width, out, 1, 1)
         case Activate(in_shape=(channels, height, width)):
@@ -169,8 +214,13 @@ def _kernel(operation: Operation) -> Iterator[Kernel]:
         case AvgPool(kernel=size, stride=stride):
             channels, height, width = operation.out_shape
             yield Kernel("pool", channels, channels, height, width, size, stride)
+        case MaxPool(kernel=size, stride=stride):
+            channels, height, width = operation.out_shape
+            yield Kernel("max_pool", channels, channels, height, width, size, stride)
         case MatchChannels(in_shape=(channels, height, width), out_channels=out):
             yield Kernel("match", channels, out, height, width)
+        case Shuffle(in_shape=(channels, height, width)):
+            yield Kernel("shuffle", channels, channels, height, width)
         case GlobalPool(in_shape=(channels, height, width)):
             yield Kernel("global_pool", channels, channels, height, width)
         case BatchNorm() | DropPath() | Dropout():

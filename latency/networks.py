@@ -16,8 +16,10 @@ from mnas.search_space import (
     scale,
 )
 from mnas.seeds import derive_seed
-from mnas.zoo import ZOO
+from mnas.zoo import published
 
+# Published networks of the operations that every search may meet.
+PUBLISHED = ("efficientnet_b0", "mnasnet_a1", "mnasnet_b1", "mnasnet_small", "mobilenetv2")
 # How many of each group (chosen here: with the published ones and the extremes 84, seven groups of twelve, which take
 # some 95 s).
 MEMBERS = {"mbconv": 25, "mnasnet": 21, "scaled": 11, "widened": 10, "small": 8}
@@ -49,7 +51,7 @@ def calibration_networks(seed: int, members: dict[str, int] = MEMBERS) -> list[C
         members: random networks by group.
     """
     rng = random.Random(seed)
-    networks = [CalibrationNetwork(name, "published", spec) for name, spec in ZOO.items()]
+    networks = [CalibrationNetwork(name, "published", published(name)) for name in PUBLISHED]
     for space in (mbconv_space(resolution=RESOLUTION), mnasnet_space(resolution=RESOLUTION)):
         for point, end in zip(extremes(space, _madds), ("smallest", "largest"), strict=True):
             networks.append(CalibrationNetwork(f"{space.name} {end}", space.name, space.decode(point)))

@@ -112,7 +112,7 @@ class StructuralPredictor:
                 if name not in self.coefficients:
                     raise InputError(
                         f"this predictor was fitted on networks without {name}, so it cannot price them. "
-                        "Calibrate on the space that this network comes from, or measure it."
+                        "Measure it (--latency measure), or search by multiply-adds (--target-madds)."
                     )
                 total += self.coefficients[name] * amount
         self._cache[segment] = total

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mnas.errors import InputError
-from mnas.search_space.blocks import network_program
+from mnas.search_space.network import network_program
 from mnas.search_space.program import (
     Activate,
     AvgPool,
@@ -24,8 +23,10 @@ from mnas.search_space.program import (
     GlobalPool,
     Linear,
     MatchChannels,
+    MaxPool,
     Operation,
     Pads,
+    Shuffle,
 )
 from mnas.search_space.spec import NetworkSpec
 
@@ -33,11 +34,13 @@ _ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
     "silu": nn.SiLU,
+    "hard_swish": nn.Hardswish,
     "sigmoid": nn.Sigmoid,
+    "hard_sigmoid": nn.Hardsigmoid,
 }
 
 # Computed in the memory of the norm before them, which nothing else reads: a pass over memory less in training.
-_IN_PLACE = ("relu", "relu6", "silu")
+_IN_PLACE = ("relu", "relu6", "silu", "hard_swish")
 
 
 def build_module(spec: NetworkSpec, *, seed: int = 0, channels_last: bool = True) -> nn.Module:
@@ -58,11 +61,7 @@ def build_module(spec: NetworkSpec, *, seed: int = 0, channels_last: bool = True
 
 
 def build_block(block: Block, *, seed: int = 0, channels_last: bool = True) -> nn.Module:
-    """One block as a module; arguments as of `build_module`.
-
-    Raises:
-        InputError: the block multiplies with a shortcut, which no block here does.
-    """
+    """One block as a module; arguments as of `build_module`."""
     with torch.device("meta"):  # no default initialisation, which would draw from the global generator
         module = _module(block)
     module.to_empty(device="cpu")
@@ -94,11 +93,34 @@ class Chain(_Labelled):
 
 
 class Residual(_Labelled):
-    """The input is added to the result of the modules."""
+    """The input, or what `shortcut` makes of it, is added to the result of the modules; `after` takes the sum."""
+
+    def __init__(
+        self,
+        modules: "OrderedDict[str, nn.Module]",
+        label: str = "Residual",
+        shortcut: nn.Module | None = None,
+        after: nn.Module | None = None,
+    ) -> None:
+        super().__init__(modules, label)
+        self.depth = len(modules)
+        if shortcut is not None:
+            self.add_module("shortcut", shortcut)
+        if after is not None:
+            self.add_module("after", after)
+        self.has_shortcut = shortcut is not None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, c, h, w) -> the same shape."""
-        return x + _in_turn(self, x)
+        """(n, c, h, w) -> the shape that the result and what is added to it have."""
+        modules = list(self)
+        others = modules[self.depth :]
+        added = others.pop(0)(x) if self.has_shortcut else x
+        return _in_turn(others, added + _in_turn(modules[: self.depth], x))
+
+    @property
+    def branch(self) -> list[nn.Module]:
+        """The modules whose result the input is added to."""
+        return list(self)[: self.depth]
 
 
 class Gate(_Labelled):
@@ -109,13 +131,12 @@ class Gate(_Labelled):
         return x * _in_turn(self, x)
 
 
-class ShortcutResidual(_Labelled):
-    """What the last module makes of the input is added to the result of the other modules."""
+class Concat(_Labelled):
+    """The channels of the result of the modules stand behind those of the input."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, c, h, w) -> the shape that both results have."""
-        *steps, shortcut = self
-        return _in_turn([shortcut], x) + _in_turn(steps, x)
+        """(n, c, h, w) -> (n, c + channels of the result, h, w)."""
+        return torch.cat((x, _in_turn(self, x)), dim=1)
 
 
 class FirstChannels(nn.Module):
@@ -153,14 +174,10 @@ def _module(block: Block) -> nn.Module:
         before = step
     if block.combine is None:
         return Chain(modules, block.label)
-    if block.shortcut is None:
-        return Residual(modules, block.label) if block.combine == "add" else Gate(modules, block.label)
-    if block.combine == "multiply":
-        raise InputError(
-            f"block {block.label}: a shortcut can be added, not multiplied; give it combine='add'."
-        )
-    modules["shortcut"] = _module(block.shortcut)
-    return ShortcutResidual(modules, block.label)
+    if block.combine != "add":
+        return (Gate if block.combine == "multiply" else Concat)(modules, block.label)
+    shortcut = None if block.shortcut is None else _module(block.shortcut)
+    return Residual(modules, block.label, shortcut, None if block.after is None else _layer(block.after))
 
 
 def _is_symmetric(pads: Pads) -> bool:
@@ -175,10 +192,16 @@ def _layer(operation: Operation) -> nn.Module:
             return nn.BatchNorm2d(channels, eps, momentum)
         case Activate(kind=kind):
             return _ACTIVATIONS[kind]()
-        case AvgPool(kernel=kernel, stride=stride):
+        case AvgPool(kernel=kernel, stride=stride) if kernel % 2:
             return nn.AvgPool2d(kernel, stride, kernel // 2, count_include_pad=False)
+        case AvgPool(kernel=kernel, stride=stride):
+            return nn.AvgPool2d(kernel, stride, ceil_mode=True, count_include_pad=False)
+        case MaxPool(kernel=kernel, stride=stride):
+            return nn.MaxPool2d(kernel, stride, kernel // 2)
         case MatchChannels(in_shape=(channels, _, _), out_channels=out):
             return FirstChannels(channels, out)
+        case Shuffle(groups=groups):
+            return nn.ChannelShuffle(groups)
         case GlobalPool():
             return nn.AdaptiveAvgPool2d(1)
         case DropPath(rate=rate):

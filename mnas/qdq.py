@@ -28,10 +28,10 @@ Array = npt.NDArray[Any]
 # arithmetic; a node that only passes values on has the scale of its input; an activation that the range of its output's
 # scale stands for is dropped, where nothing else reads its input.
 _LAYERS = frozenset({"Conv", "Gemm"})
-_ARITHMETIC = frozenset({"Add", "Mul", "Sigmoid", "GlobalAveragePool"})
-_PASSING = frozenset({"AveragePool", "Flatten", "Pad", "Slice"})
+_ARITHMETIC = frozenset({"Add", "Concat", "Mul", "Sigmoid", "GlobalAveragePool"})
+_PASSING = frozenset({"AveragePool", "Flatten", "Gather", "MaxPool", "Pad", "Slice"})
 _RANGE = frozenset({"Relu", "Clip"})
-_FLOAT = frozenset({"Identity"})
+_FLOAT = frozenset({"HardSigmoid", "Identity"})
 # With random weights signals have a standard deviation of at most about 1: this is six of them (chosen here).
 _REACH = 6.0
 _LEVELS, _WEIGHT_MAX = 255, 127  # of uint8, and of symmetric int8

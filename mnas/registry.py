@@ -11,7 +11,9 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Literal
 
 from mnas.errors import InputError, MnasError, SearchError, UnknownNameError
@@ -23,6 +25,11 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
         "mbconv": "mnas.search_space.mbconv:mbconv_space",
         "mnasnet": "mnas.search_space.mnasnet:mnasnet_space",
         "macro": "mnas.search_space.macro:macro_space",
+        "efficientnetv2": "mnas.search_space.efficientnetv2:efficientnetv2_space",
+        "resnet-rs": "mnas.search_space.resnet:resnet_rs_space",
+        "regnet": "mnas.search_space.regnet:regnet_space",
+        "igcv3": "mnas.search_space.igcv3:igcv3_space",
+        "ghost": "mnas.search_space.ghost:ghost_space",
     },
     "controller": {
         "random": "mnas.controllers.random:RandomController",
@@ -55,12 +62,18 @@ GROUPS: Mapping[Kind, str] = {
     "latency": "mnas.latency",
     "accuracy": "mnas.accuracy",
 }
+SPACE_FILE = "mnas.search_space.space_file:space_from_file"  # what reads a space from a TOML file
 _PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def is_reference(name: str) -> bool:
     """Whether a name is the user's own `module:factory`; a built-in one such as `optuna:tpe` is not."""
     return _PATH.fullmatch(name) is not None and not any(name in names for names in BUILTIN.values())
+
+
+def is_space_file(name: str) -> bool:
+    """Whether the name of a space is that of a TOML file, which is read and never run."""
+    return name.endswith(".toml")
 
 
 def plugins(kind: Kind) -> dict[str, EntryPoint]:
@@ -113,9 +126,15 @@ def check_name(kind: Kind, name: str) -> None:
     Raises:
         UnknownNameError: the nearest known name is named.
     """
+    if kind == "space" and is_space_file(name):
+        return
     if name not in BUILTIN[kind] and not is_reference(name) and name not in plugins(kind):
+        file = " or --space FILE.toml" if kind == "space" else ""
         raise UnknownNameError(
-            kind, name, [*BUILTIN[kind], *plugins(kind)], hint=f"Your own: --{kind} package.module:factory."
+            kind,
+            name,
+            [*BUILTIN[kind], *plugins(kind)],
+            hint=f"Your own: --{kind} package.module:factory{file}.",
         )
 
 
@@ -127,6 +146,8 @@ def resolve(kind: Kind, name: str) -> Callable[..., Any]:
         InputError: the module or attribute of a `module:factory` cannot be imported.
     """
     check_name(kind, name)
+    if kind == "space" and is_space_file(name):
+        return partial(resolve(kind, SPACE_FILE), Path(name))
     installed = plugins(kind)
     path = BUILTIN[kind].get(name) or (installed[name].value if name in installed else name)
     module_name, _, attribute = path.partition(":")

@@ -47,6 +47,7 @@ class RunDirectory:
     path: Path
 
     config = property(lambda self: self.path / "config.toml")
+    space = property(lambda self: self.path / "space.toml")
     environment = property(lambda self: self.path / "env.json")
     trials = property(lambda self: self.path / "trials.db")
     calibration = property(lambda self: self.path / "calibration.json")
@@ -120,10 +121,28 @@ class RunDirectory:
     def discard(self) -> None:
         """Removes what a run that never began has left; anything that is not ours stays."""
         trials = [f"{self.trials.name}{end}" for end in ("", "-wal", "-shm")]
-        for name in (self.config.name, self.environment.name, self.calibration.name, *trials, ".lock"):
+        for name in (
+            self.config.name,
+            self.space.name,
+            self.environment.name,
+            self.calibration.name,
+            *trials,
+            ".lock",
+        ):
             (self.path / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.path.rmdir()
+
+    def keep_space(self, file: Path) -> None:
+        """Copies the file of the user's own space, so that a resumed run searches the same.
+
+        Raises:
+            RunDirectoryError: it cannot be read.
+        """
+        try:
+            write_bytes(self.space, file.read_bytes())
+        except OSError as error:
+            raise RunDirectoryError(f"cannot read {file}: {error.strerror}.") from error
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes the resolved configuration, with the format of the run."""

@@ -7,7 +7,7 @@ from mnas.errors import InputError, RunDirectoryError, UnknownNameError
 from mnas.files import read_json
 from mnas.rundir import RunDirectory
 from mnas.search_space import NetworkSpec
-from mnas.zoo import ZOO, published
+from mnas.zoo import ZOO, is_published, published
 
 BASELINE = "baseline"
 
@@ -40,7 +40,7 @@ def find_source(what: str, network: str = BASELINE) -> Source:
         raise InputError(f"{what!r} is no run directory: only a run has a network called {network!r}.")
     if path.is_file():
         return Source(NetworkSpec.from_dict(read_json(path)), what)
-    if what in ZOO:
+    if is_published(what):
         return Source(published(what), what)
     raise InputError(
         f"{what!r} is neither a run directory, nor a network's JSON file, nor one of the published networks "

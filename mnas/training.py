@@ -21,7 +21,7 @@ from mnas.data import ImageData, LabelledImages
 from mnas.data.feed import Feed, resident_feed
 from mnas.errors import InputError, SearchError
 from mnas.inputs import InputTransform, input_transform
-from mnas.model import Residual, ShortcutResidual, build_module
+from mnas.model import Residual, build_module
 from mnas.search_space import NetworkSpec
 from mnas.seeds import derive_seed
 from mnas.units import format_duration
@@ -207,9 +207,9 @@ def start_branches_at_zero(module: nn.Module) -> None:
     Reference: arXiv 1706.02677, section 5.1.
     """
     for part in module.modules():
-        if not isinstance(part, Residual | ShortcutResidual):
+        if not isinstance(part, Residual):
             continue
-        *_, last = part if isinstance(part, Residual) else list(part)[:-1]  # the last is the shortcut
+        last = part.branch[-1]
         if isinstance(last, nn.BatchNorm2d):
             nn.init.zeros_(last.weight)
 

@@ -38,7 +38,7 @@ from mnas.trainer.schedule import RESOLUTION_STEP
 from mnas.trainer.tensorboard import Board, check_tensorboard
 from mnas.training import evaluate, standard_error
 from mnas.weights import load_weights, save_weights
-from mnas.zoo import ZOO
+from mnas.zoo import is_published
 
 
 def start_training(
@@ -226,7 +226,7 @@ def _network(plan: Plan) -> NetworkSpec:
 
 def _decoded_size(plan: Plan, spec: NetworkSpec) -> int | None:
     """Height and width that photos are decoded to: the network's, or their own for a published network."""
-    published = plan.source in ZOO and not Path(plan.source).exists()
+    published = is_published(plan.source) and not Path(plan.source).exists()
     return plan.resolution or (None if published else spec.resolution)
 
 

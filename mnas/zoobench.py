@@ -1,64 +1,194 @@
-"""Published networks measured on a device."""
+"""Published networks measured on a device: many in groups, or a few beside each other."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mnas.latency import LOCAL, Conditions, Host, measure
+from mnas.errors import InputError, MeasurementError
+from mnas.latency import LOCAL, Conditions, Host, Measurement, MeasurementSet, measure
 from mnas.records import latency_fields, network_fields
 from mnas.search.measured import measured_on
 from mnas.search.reporting import Reporter
-from mnas.zoo import ZOO, published
+from mnas.search_space import NetworkSpec, network_cost
+from mnas.zoo import MEMBERS, member, own_name, published
+from mnas.zoo.member import Member
+
+# Networks that share processes. Chosen here: all of a group are in memory at once (EfficientNet-B7 alone takes some 2
+# GiB), and the more there are the rarer each is timed.
+GROUP, GROUP_MADDS = 8, 12e9
+# Seconds for the first try of a group, and for each of the networks that are compared.
+GROUP_S, COMPARED_S = 24.0, 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How published networks are measured.
+
+    Args:
+        conditions: threads and batch.
+        resolution: in pixels; None is each network's own.
+        seed: of order and intervals.
+        host: where.
+    """
+
+    conditions: Conditions = field(default_factory=Conditions)
+    resolution: int | None = None
+    seed: int = 0
+    host: Host = LOCAL
+
+    def sized(self, entry: Member) -> NetworkSpec:
+        """The network at the resolution that is wanted."""
+        return entry.spec if self.resolution is None else replace(entry.spec, resolution=self.resolution)
 
 
 def measure_zoo(
-    names: Sequence[str] | None,
-    threads: int,
-    batch: int,
-    resolution: int | None,
-    seed: int,
-    reporter: Reporter,
-    *,
-    host: Host = LOCAL,
+    names: Sequence[str] | None, below: int | None, wanted: Wanted, reporter: Reporter
 ) -> dict[str, Any]:
-    """Times published networks, all interleaved with EfficientNet-B0 in three fresh processes.
+    """Times published networks in groups of like cost, each interleaved with EfficientNet-B0 in three processes.
+
+    A group whose measurement fails does not end the others: its networks have no latency, and `failed` says why.
 
     Args:
         names: of `mnas.zoo`; None is all.
-        threads: of the network.
-        batch: images per run.
-        resolution: in pixels; None is each network's own.
-        seed: of the order and the intervals.
+        below: only networks of fewer multiply-adds at their resolution; None is all.
+        wanted: how.
         reporter: told of progress.
-        host: where.
 
     Raises:
         UnknownNameError: no such network.
-        InputError: conditions that the device does not offer.
-        MeasurementError: a measurement failed.
+        InputError: nothing is left to measure, or conditions that the device does not offer.
+        MeasurementError: the measurement of every group failed.
     """
-    conditions = Conditions(threads=threads, batch=batch)
-    specs = {name: published(name) for name in names or ZOO}
-    if resolution is not None:
-        specs = {name: replace(spec, resolution=resolution) for name, spec in specs.items()}
-    reference = replace(published("efficientnet_b0"), resolution=next(iter(specs.values())).resolution)
-    reporter.stage(f"measuring {len(specs)} networks in fresh processes")
-    result = measure(
+    specs = _chosen(names, below, wanted)
+    reference = published("efficientnet_b0")
+    groups = grouped(specs)
+    rows: dict[str, dict[str, Any]] = {}
+    where: MeasurementSet | None = None
+    for number, group in enumerate(groups, 1):
+        reporter.stage(f"measuring group {number} of {len(groups)}: {', '.join(group)}")
+        try:
+            found = _measure({name: specs[name] for name in group}, reference, GROUP_S, wanted, reporter)
+        except MeasurementError as error:
+            reporter.warn(f"{', '.join(group)} could not be measured: {error}")
+            if where is None and number == len(groups):
+                raise
+            rows |= {name: {**_unmeasured(), "failed": str(error)} for name in group}
+            continue
+        where = found
+        rows |= {name: _latency(found[name], wanted.host) for name in group}
+    assert where is not None
+    networks = [
+        {"name": name, **network_fields(spec), **member(name).accuracy_fields(), **rows[name]}
+        for name, spec in specs.items()
+    ]
+    return {"networks": networks, "conditions": _described(where)}
+
+
+def compare_zoo(names: Sequence[str], wanted: Wanted, reporter: Reporter) -> dict[str, Any]:
+    """Times published networks beside the first of them, in the same processes; ratios are to it.
+
+    Args:
+        names: at least two, each once.
+        wanted: how.
+        reporter: told of progress.
+
+    Raises:
+        UnknownNameError: no such network.
+        InputError: fewer than two, or conditions that the device does not offer.
+        MeasurementError: the measurement failed.
+    """
+    specs = _chosen(names, None, wanted)
+    if len(specs) < 2:
+        raise InputError("name at least two different networks to compare: mnas zoo compare NAME NAME ...")
+    first, *others = specs
+    reporter.stage(f"measuring {', '.join(others)} beside {first}")
+    budget_s = COMPARED_S * len(specs)
+    found = _measure({name: specs[name] for name in others}, specs[first], budget_s, wanted, reporter)
+    base = network_cost(specs[first])
+    own = latency_fields(
+        found.reference_ms,
+        found.reference_raw_ms,
+        found.reference_ms,
+        found.reference_ms,
+        measured_on(wanted.host),
+    )
+    rows = [{"name": first, **_ratios(base, specs[first]), "latency_ratio": 1.0, "status": "ok", **own}]
+    for name in others:
+        item = found[name]
+        ratio = {
+            "latency_ratio": item.ratio,
+            "latency_ratio_low": item.ratio_low,
+            "latency_ratio_high": item.ratio_high,
+        }
+        rows.append({"name": name, **_ratios(base, specs[name]), **ratio, **_latency(item, wanted.host)})
+    networks = [
+        {**row, **network_fields(specs[row["name"]]), **member(row["name"]).accuracy_fields()} for row in rows
+    ]
+    return {"networks": networks, "conditions": _described(found)}
+
+
+def grouped(specs: Mapping[str, NetworkSpec]) -> list[list[str]]:
+    """Names in groups, the cheapest first: at most `GROUP` of at most `GROUP_MADDS` in all, a larger one by itself."""
+    groups: list[list[str]] = []
+    total = 0.0
+    for name in sorted(specs, key=lambda name: network_cost(specs[name]).madds):
+        madds = network_cost(specs[name]).madds
+        if not groups or len(groups[-1]) == GROUP or total + madds > GROUP_MADDS:
+            groups.append([])
+            total = 0.0
+        groups[-1].append(name)
+        total += madds
+    return groups
+
+
+def _chosen(names: Sequence[str] | None, below: int | None, wanted: Wanted) -> dict[str, NetworkSpec]:
+    """By their own names, each once, in the order given."""
+    asked = list(MEMBERS) if names is None else [own_name(name) for name in names]
+    specs = {name: wanted.sized(MEMBERS[name]) for name in asked}
+    if below is not None:
+        specs = {name: spec for name, spec in specs.items() if network_cost(spec).madds < below}
+    if not specs:
+        raise InputError("no published network has so few multiply-adds; raise --below.")
+    return specs
+
+
+def _measure(
+    specs: Mapping[str, NetworkSpec],
+    reference: NetworkSpec,
+    budget_s: float,
+    wanted: Wanted,
+    reporter: Reporter,
+) -> MeasurementSet:
+    found = measure(
         specs,
         reference=reference,
-        conditions=conditions,
-        seed=seed,
-        host=host,
+        conditions=wanted.conditions,
+        budget_s=budget_s,
+        seed=wanted.seed,
+        host=wanted.host,
         on_progress=reporter.progress,
     )
-    for text in result.warnings:
+    for text in found.warnings:
         reporter.warn(text)
-    rows = []
-    for name, spec in specs.items():
-        m = result[name]
-        latency = latency_fields(m.latency_ms, m.raw_ms, m.low_ms, m.high_ms, measured_on(host))
-        rows.append({"name": name, "status": m.status, **network_fields(spec), **latency})
+    return found
+
+
+def _latency(item: Measurement, host: Host) -> dict[str, Any]:
+    source = measured_on(host)
     return {
-        "networks": rows,
-        "conditions": f"{conditions.describe(result.device)}; {result.device.describe()}",
+        "status": item.status,
+        **latency_fields(item.latency_ms, item.raw_ms, item.low_ms, item.high_ms, source),
     }
+
+
+def _unmeasured() -> dict[str, Any]:
+    return {"status": "failed", **latency_fields(None, None, None, None, "not measured")}
+
+
+def _ratios(base: Any, spec: NetworkSpec) -> dict[str, float]:
+    cost = network_cost(spec)
+    return {"params_ratio": cost.params / base.params, "madds_ratio": cost.madds / base.madds}
+
+
+def _described(found: MeasurementSet) -> str:
+    return f"{found.conditions.describe(found.device)}; {found.device.describe()}"

@@ -10,7 +10,7 @@ from functools import lru_cache
 from math import prod
 from typing import Self
 
-from mnas.search_space.blocks import Segment, network_program, segment_program, segments
+from mnas.search_space.network import Segment, network_program, segment_program, segments
 from mnas.search_space.program import BatchNorm, Conv, Linear, Operation, Shape, walk
 from mnas.search_space.spec import NetworkSpec
 

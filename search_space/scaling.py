@@ -1,11 +1,11 @@
 """Compound scaling of a specification: depth, width and resolution, as published."""
 
 from dataclasses import dataclass, replace
-from math import ceil, isfinite
+from math import ceil, isfinite, lcm
 
 from mnas.errors import InputError
 from mnas.search_space.rounding import round_filters
-from mnas.search_space.spec import NetworkSpec, StageSpec
+from mnas.search_space.spec import GROUPED, INTERLEAVED, NetworkSpec, StageSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,19 @@ class Coefficients:
                 raise InputError(f"{name} must be finite and at least 1, got {value!r}.")
 
 
-def scale(spec: NetworkSpec, *, depth: float, width: float, resolution: int) -> NetworkSpec:
+def scale(
+    spec: NetworkSpec, *, depth: float, width: float, resolution: int, least: float = 0.9
+) -> NetworkSpec:
     """The network with every stage repeated and widened, and another resolution.
 
     Args:
         spec: the baseline.
         depth: repeats become ceil(repeats x depth); a projection only matches shapes, and is not repeated.
-        width: stem, stages and head become round_filters(channels x width).
+        width: stem, stages and head become round_filters(channels x width); in stages with a bottleneck that is said
+            of the channels inside, whose groups keep their width. Where there are interleaved groups, all channels
+            are rounded to multiples of their numbers too, which stay.
         resolution: of the result, in pixels; not a factor.
+        least: as `round_filters`.
 
     Raises:
         InputError: a coefficient that is not positive and finite.
@@ -52,20 +57,37 @@ def scale(spec: NetworkSpec, *, depth: float, width: float, resolution: int) -> 
             return stage.repeats
         return ceil(round(stage.repeats * depth, 9))  # 5 x 1.2 is 6.000000000000001 in floating point
 
+    divisor = lcm(8, *(stage.groups for stage in spec.stages if stage.op in INTERLEAVED))
+
+    def channels(wanted: float) -> int:
+        return round_filters(wanted * width, divisor=divisor, least=least)
+
     stages = tuple(
-        replace(
-            stage,
-            repeats=repeats(stage),
-            out_channels=round_filters(stage.out_channels * width),
-        )
-        for stage in spec.stages
+        replace(_widened(stage, width, divisor, least), repeats=repeats(stage)) for stage in spec.stages
     )
     return replace(
         spec,
-        stem_channels=round_filters(spec.stem_channels * width),
+        stem_channels=channels(spec.stem_channels),
         stages=stages,
-        head_channels=round_filters(spec.head_channels * width),
+        head_channels=channels(spec.head_channels) if spec.head_channels else 0,
         resolution=resolution,
+    )
+
+
+def _widened(stage: StageSpec, width: float, divisor: int, least: float) -> StageSpec:
+    """Reference: pycls (models/anynet.py, adjust_block_compatibility): widths become multiples of a group's."""
+    if stage.op not in GROUPED or stage.op in INTERLEAVED:
+        return replace(
+            stage, out_channels=round_filters(stage.out_channels * width, divisor=divisor, least=least)
+        )
+    expansion = int(stage.expansion)
+    inside = stage.out_channels // expansion
+    each = inside // stage.groups if stage.groups > 1 else 1
+    groups = max(1, round(round_filters(inside * width, least=least) / each))
+    return replace(
+        stage,
+        out_channels=groups * each * expansion,
+        groups=groups if stage.groups > 1 else 1,
     )
 
 
@@ -98,11 +120,13 @@ RELEASED: dict[str, tuple[float, float, int, float]] = {
     "efficientnet_b5": (1.6, 2.2, 456, 0.4),
     "efficientnet_b6": (1.8, 2.6, 528, 0.5),
     "efficientnet_b7": (2.0, 3.1, 600, 0.5),
+    "efficientnet_b8": (2.2, 3.6, 672, 0.5),
+    "efficientnet_l2": (4.3, 5.3, 800, 0.5),
 }
 
 
 def released(b0: NetworkSpec, name: str) -> NetworkSpec:
-    """`b0` scaled by the released coefficients of `efficientnet_b0` to `efficientnet_b7`.
+    """`b0` scaled by the released coefficients of `efficientnet_b0` to `efficientnet_b8`, or of `efficientnet_l2`.
 
     Raises:
         InputError: no such name.

@@ -15,6 +15,7 @@ from mnas.export import counts, export_network, export_onnx, formats, onnx_file,
 from mnas.export.subject import Subject
 from mnas.model import build_module
 from mnas.search_space import NetworkSpec, network_cost, scale
+from mnas.search_space.resnet import RS_LAYERS, resnet_rs_network
 from mnas.zoo import published
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,6 +47,12 @@ def test_a_deep_untrained_network_is_compared_where_its_signals_are_not_rounding
     # Grown to about 60 blocks its logits were below 1e-20, and two correct graphs "disagreed".
     deep = scale(B0, depth=4.0, width=1.0, resolution=32)
     assert export_onnx(deep, tmp_path / "deep.onnx").error < 1e-3
+
+
+def test_a_deep_residual_network_is_compared_where_rounding_errors_do_not_grow(tmp_path: Path) -> None:
+    # ResNet-RS-420 with random branches of full weight: two correct graphs "disagreed" by 0.8 %.
+    deep = resnet_rs_network(RS_LAYERS[420], width=0.25, resolution=64, num_classes=10)
+    assert export_onnx(deep, tmp_path / "deep.onnx").error < 1e-4
 
 
 def test_given_weights_are_exported_with_what_is_said_of_them(tmp_path: Path) -> None:

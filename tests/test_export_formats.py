@@ -33,6 +33,7 @@ SPEC = NetworkSpec(
     12,
     (
         StageSpec("sepconv", 3, 1, 16, 2, se_ratio=0.25),
+        StageSpec("fused_mbconv", 3, 1, 16, 2, 2, 0.25),
         StageSpec("mbconv", 5, 2, 24, 3, 3, 0.25),
         StageSpec("conv", 3, 1, 24, 2),
         StageSpec("mbconv", 3, 2, 20, 1, 2, skip="none"),

@@ -18,7 +18,11 @@ from mnas.export.subject import make_subject
 from mnas.export.torch_files import weights_bytes
 from mnas.model import build_module
 from mnas.search_space import NetworkSpec, StageSpec, Style, mnasnet_space, scale
-from mnas.zoo import ZOO, published
+from mnas.search_space.ghost import ghostnet_network
+from mnas.search_space.igcv3 import igcv3_network
+from mnas.search_space.regnet import RegNetNumbers, regnet_network
+from mnas.search_space.resnet import resnet_network, resnet_rs_network
+from mnas.zoo import published
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,13 +45,52 @@ EVERYTHING = NetworkSpec(
     num_classes=7,
     in_channels=2,
 )
-SPECS = {name: replace(published(name), resolution=64, num_classes=10) for name in ZOO}
+# One of each kind.
+NETWORKS = (
+    "efficientnet_b0",
+    "efficientnetv2_b0",
+    "mnasnet_a1",
+    "mnasnet_small",
+    "mobilenetv2",
+    "mobilenetv3_small",
+)
+SPECS = {name: replace(published(name), resolution=64, num_classes=10) for name in NETWORKS}
 SPECS |= {
     "everything": EVERYTHING,
     "same": replace(EVERYTHING, resolution=45, style=Style("relu6", 1e-3, 0.01, "same")),
     "without_drops": replace(EVERYTHING, drop_path=0.0, dropout=0.0),
     "stem_of_stride_1": replace(EVERYTHING, stem_stride=1),
     "one_class": replace(EVERYTHING, num_classes=1, stages=EVERYTHING.stages[:1]),
+}
+# Activations after the sum, convolution shortcuts, groups, a deep stem, a rate of drop path for each stage.
+_RESIDUAL = replace(
+    resnet_rs_network((2, 3, 1, 1), width=0.25, resolution=64, num_classes=5, drop_path=0.3), in_channels=2
+)
+_X_BLOCK = StageSpec("xblock", 3, 2, 24, 2, se_ratio=0.25, skip="conv", groups=3)
+SPECS |= {
+    "resnet": resnet_network((1, 2, 1, 1), "basic", resolution=64, num_classes=5),
+    "resnet_rs": _RESIDUAL,
+    "regnet": regnet_network(RegNetNumbers(13, 24, 36.44, 2.49, 8), resolution=64, num_classes=5),
+    "igcv3": igcv3_network(0.25, resolution=64, num_classes=5),
+    "ghostnet": ghostnet_network(0.5, resolution=64, num_classes=5),
+    "ghosts": replace(
+        EVERYTHING,
+        stages=(
+            StageSpec("ghost_module", 3, 2, 21, 2, se_ratio=0.25),
+            StageSpec("ghost", 5, 2, 17, 2, 2.5, 0.25, "depthwise"),
+            StageSpec("ghost", 3, 1, 16, 3, 2, skip="pool"),
+        ),
+    ),
+    "interleaved": replace(
+        EVERYTHING,
+        stages=(
+            StageSpec("igcv1", 3, 2, 24, 2, groups=4),
+            StageSpec("igcv2", 3, 1, 24, 2, se_ratio=0.25, groups=6),
+            StageSpec("igcv3", 5, 2, 24, 2, 3, 0.25, groups=4),
+            StageSpec("igcv3", 3, 1, 16, 2, 2, skip="none"),
+        ),
+    ),
+    "mixed": replace(EVERYTHING, stages=(*EVERYTHING.stages, _X_BLOCK), stem="deep"),
 }
 _SPACE = mnasnet_space(resolution=64, num_classes=5)
 SPECS |= {f"member_{seed}": _SPACE.decode(_SPACE.sample(random.Random(seed))) for seed in range(4)}

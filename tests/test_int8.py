@@ -34,8 +34,12 @@ from mnas.qdq import to_int8
 from mnas.rundir import RunDirectory
 from mnas.search.reporting import Quiet
 from mnas.search_space import NetworkSpec, StageSpec, Style, mbconv_space
-from mnas.search_space.blocks import network_program
-from mnas.search_space.program import Activate, AvgPool, BatchNorm, Block, Conv, MatchChannels
+from mnas.search_space.ghost import ghostnet_network
+from mnas.search_space.igcv3 import igcv3_network
+from mnas.search_space.network import network_program
+from mnas.search_space.program import Activate, AvgPool, BatchNorm, Block, Conv, MatchChannels, Shuffle
+from mnas.search_space.regnet import RegNetNumbers, regnet_network
+from mnas.search_space.resnet import resnet_network, resnet_rs_network
 from mnas.trainer import preset
 from mnas.trainer.plan import Plan
 from mnas.training_run import start_training
@@ -64,6 +68,11 @@ SPECS = {
     "everything": EVERYTHING,
     "mnasnet_small": replace(published("mnasnet_small"), resolution=64),
     "mbconv": _SPACE.decode(_SPACE.sample(random.Random(1))),
+    "resnet": resnet_network((1, 2, 1, 1), "basic", resolution=64, num_classes=5),
+    "resnet_rs": resnet_rs_network((1, 2, 1, 1), width=0.25, resolution=45, num_classes=5),
+    "regnet": regnet_network(RegNetNumbers(13, 24, 36.44, 2.49, 8, 0.25), resolution=64, num_classes=5),
+    "igcv3": igcv3_network(0.25, resolution=64, num_classes=5),
+    "ghostnet": ghostnet_network(0.5, resolution=64, num_classes=5),
 }
 
 
@@ -85,7 +94,27 @@ ODD = Block(
 PADDED = Block(
     "Padded", (8, 12, 12), (("match", MatchChannels((8, 12, 12), 12)), ("conv", Conv((12, 12, 12), 8, 3)))
 )
-BLOCKS = {name: network_program(spec) for name, spec in SPECS.items()} | {"odd": ODD, "padded": PADDED}
+# Shuffles of the image and behind a convolution; what stands beside its source, of whose channels some are cut.
+SHUFFLED = Block(
+    "Shuffled",
+    (8, 12, 12),
+    (
+        ("first", Shuffle((8, 12, 12), 2)),
+        ("conv", Conv((8, 12, 12), 8, 1, groups=2)),
+        ("act", Activate((8, 12, 12), "relu")),
+        ("shuffle", Shuffle((8, 12, 12), 4)),
+        ("conv2", Conv((8, 12, 12), 8, 1, groups=4)),
+        ("behind", Block("Behind", (8, 12, 12), (("conv", Conv((8, 12, 12), 8, 3, groups=8)),), "concat")),
+        ("cut", MatchChannels((16, 12, 12), 12)),
+        ("conv3", Conv((12, 12, 12), 8, 1)),
+    ),
+    "add",
+)
+BLOCKS = {name: network_program(spec) for name, spec in SPECS.items()} | {
+    "odd": ODD,
+    "padded": PADDED,
+    "shuffled": SHUFFLED,
+}
 
 
 class Noise(CalibrationDataReader):

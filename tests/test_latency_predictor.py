@@ -243,7 +243,7 @@ def test_a_device_that_runs_slower_scales_every_estimate():
 
 def test_an_operation_that_was_never_fitted_is_refused():
     predictor, _ = synthetic()
-    with pytest.raises(InputError, match=r"fitted on networks without clamp_elements.*Calibrate"):
+    with pytest.raises(InputError, match=r"fitted on networks without clamp_elements.*Measure it"):
         predictor.predict(members(mnasnet_space(resolution=32, num_classes=10), 1))
 
 

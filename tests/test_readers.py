@@ -23,22 +23,53 @@ from mnas.model import build_block, build_module
 from mnas.search_space import (
     BLOCKS,
     Layer,
+    NetworkSpec,
     StageSpec,
     Style,
     macro_space,
     mbconv_space,
     mnasnet_space,
     network_cost,
+    segment_program,
+    segments,
 )
-from mnas.search_space.blocks import network_program
 from mnas.search_space.cost import operation_cost
-from mnas.search_space.program import BatchNorm, Block, Conv, MatchChannels, walk
-from mnas.zoo import ZOO, published
+from mnas.search_space.efficientnetv2 import efficientnetv2_space
+from mnas.search_space.ghost import ghost_space
+from mnas.search_space.igcv3 import igcv3_space
+from mnas.search_space.network import network_program
+from mnas.search_space.program import (
+    Activate,
+    AvgPool,
+    BatchNorm,
+    Block,
+    Conv,
+    MatchChannels,
+    MaxPool,
+    Shuffle,
+    walk,
+)
+from mnas.search_space.regnet import regnet_space
+from mnas.search_space.resnet import resnet_rs_space
+from mnas.search_space.spec import HEADS, SKIPS, STEMS
+from mnas.zoo import published
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = replace(published("mnasnet_small"), resolution=32, num_classes=5)
 CHANNELS = 8
+# One of each kind with few layers: their families are held to timm elsewhere.
+NETWORKS = (
+    *(
+        "efficientnet_b0",
+        "efficientnet_lite0",
+        "efficientnetv2_b0",
+        "mnasnet_a1",
+        "mnasnet_b1",
+        "mnasnet_small",
+    ),
+    *("mobilenetv2", "mobilenetv3_small", "resnet_18", "resnet_rs_50", "regnet_x_200mf", "regnet_y_400mf"),
+)
 
 
 def randomise(module, seed):
@@ -91,13 +122,25 @@ def agree(ours, theirs):
     np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=2e-5 * max(1.0, ours.std()))
 
 
+EXPANSIONS_AND_GROUPS = {
+    "mbconv": (3, 1),
+    "fused_mbconv": (3, 1),
+    "bottleneck": (2, 1),
+    "xblock": (1, 2),
+    "igcv1": (1, 2),
+    "igcv2": (1, 2),
+    "igcv3": (3, 2),
+    "ghost": (2.5, 1),
+}
+
+
 def block_of(op, kernel, stride, se_ratio, skip, *, out=CHANNELS, size=(8, 7), style=None, drop_path=0.0):
-    expansion = 3 if op == "mbconv" else 1
-    stage = StageSpec(op, kernel, stride, out, 1, expansion, se_ratio, skip)
+    expansion, groups = EXPANSIONS_AND_GROUPS.get(op, (1, 1))
+    stage = StageSpec(op, kernel, stride, out, 1, expansion, se_ratio, skip, groups)
     return BLOCKS[op](Layer(stage, (CHANNELS, *size), stride, style or Style(), drop_path))
 
 
-CASES = list(product(BLOCKS, (3, 5), (1, 2), (0.0, 0.25), ("identity", "none", "pool")))
+CASES = list(product(BLOCKS, (3, 5), (1, 2), (0.0, 0.25), SKIPS))
 
 
 @pytest.mark.parametrize(("op", "kernel", "stride", "se_ratio", "skip"), CASES)
@@ -169,13 +212,117 @@ def test_the_pooling_skip_by_hand():
         np.testing.assert_allclose(run(build_block_graph(shortcut), images.numpy()), expected)
 
 
+def test_a_shuffle_by_hand():
+    """Two groups of three channels, 0 1 2 and 3 4 5, become three of two: 0 3, 1 4 and 2 5; three groups undo it."""
+    shape = (6, 1, 2)
+    images = images_of(shape, 2)
+    for groups, order in ((2, [0, 3, 1, 4, 2, 5]), (3, [0, 2, 4, 1, 3, 5]), (1, list(range(6)))):
+        block = Block("Shuffle", shape, (("shuffle", Shuffle(shape, groups)),))
+        np.testing.assert_array_equal(build_block(block)(torch.from_numpy(images)).numpy(), images[:, order])
+        np.testing.assert_array_equal(run(build_block_graph(block, batch=2), images.copy()), images[:, order])
+    with pytest.raises(InputError, match="got 6 channels and 4 groups"):
+        Shuffle(shape, 4)
+
+
+def test_a_concatenation_by_hand():
+    """A branch that doubles 1 and 2: behind the input stands 2 and 4."""
+    shape = (1, 1, 2)
+    block = Block("Concat", shape, (("conv", Conv(shape, 1, 1)),), "concat")
+    module = build_block(block)
+    nn.init.constant_(module.conv.weight, 2.0)
+    images, expected = np.array([[[[1.0, 2.0]]]], np.float32), [[[[1, 2]], [[2, 4]]]]
+    assert block.out_shape == (2, 1, 2)
+    np.testing.assert_array_equal(module(torch.from_numpy(images)).detach().numpy(), expected)
+    np.testing.assert_array_equal(run(build_block_graph(block, weights=weights_of(module)), images), expected)
+    with pytest.raises(InputError, match=r"needs its height and width \(1, 2\), got \(1, 1\)"):
+        Block("Concat", shape, (("conv", Conv(shape, 1, 1, 2)),), "concat")
+    with pytest.raises(InputError, match="a shortcut can be added alone, got combine='concat'"):
+        Block("Concat", shape, block.steps, "concat", Block("Shortcut", shape, ()))
+
+
+def test_max_pool_and_the_pool_of_a_resnet_d_shortcut_by_hand():
+    """1..9 with stride 2: the greatest of 3x3 around each pixel; the means of 1 2 4 5, of 3 6, of 7 8 and of 9."""
+    numbers = torch.arange(1.0, 10).reshape(1, 1, 3, 3)
+    for pool, expected in (
+        (MaxPool((1, 3, 3), 3, 2), [[[[5, 6], [8, 9]]]]),
+        (AvgPool((1, 3, 3), 2, 2), [[[[3, 4.5], [7.5, 9]]]]),
+    ):
+        block = Block("Pool", (1, 3, 3), (("pool", pool),))
+        # Padding must not count for the greatest either: with every number negative, zeros would show.
+        for images in (numbers, numbers - 10):
+            wanted = np.array(expected, np.float32) + (images - numbers).mean().item()
+            np.testing.assert_allclose(build_block(block)(images).numpy(), wanted)
+            np.testing.assert_allclose(run(build_block_graph(block), images.numpy()), wanted)
+
+
+def test_an_activation_after_the_sum_by_hand():
+    """-2 and 3 through a branch that doubles, with the input added: -6 and 9; ReLU leaves 0 and 9."""
+    shape = (1, 1, 2)
+    steps = (("conv", Conv(shape, 1, 1)),)
+    block = Block("Sum", shape, steps, "add", after=Activate(shape, "relu"))
+    module = build_block(block)
+    nn.init.constant_(module.conv.weight, 2.0)
+    images = np.array([[[[-2.0, 3.0]]]], np.float32)
+    np.testing.assert_array_equal(module(torch.from_numpy(images)).detach().numpy(), [[[[0, 9]]]])
+    np.testing.assert_array_equal(
+        run(build_block_graph(block, weights=weights_of(module)), images), [[[[0, 9]]]]
+    )
+    with pytest.raises(InputError, match="needs combine='add'"):
+        Block("Sum", shape, steps, after=Activate(shape, "relu"))
+
+
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(("resolution", "stem_stride"), [(33, 2), (32, 1), (9, 2)])
+def test_stems_and_heads_agree(stem, head, resolution, stem_stride):
+    stages = (StageSpec("basic", 3, 2, 12, 2, skip="avg", drop_path_share=0.5),)
+    spec = NetworkSpec(
+        8,
+        stages,
+        20 if head == "conv" else 0,
+        resolution,
+        5,
+        style=Style("relu", padding="same" if stem_stride == 1 else "symmetric"),
+        stem_stride=stem_stride,
+        stem=stem,
+        head=head,
+    )
+    ours, theirs = outputs(network_program(spec), 2)
+    agree(ours, theirs)
+    module, cost = build_module(spec), network_cost(spec)
+    assert sum(parameter.numel() for parameter in module.parameters()) == cost.params
+    assert count_madds(module, (3, resolution, resolution)) == cost.madds
+    shapes = [part.in_shape for part in segments(spec)]
+    programs = [segment_program(part) for part in segments(spec)]
+    assert [program.out_shape for program in programs[:-1]] == shapes[1:]
+    rates = [part.p for part in module.modules() if isinstance(part, StochasticDepth)]
+    assert rates == [0.1, 0.1]  # half of the network's 0.2 in both blocks
+
+
 def test_a_norm_without_a_convolution_before_it():
     shape = (4, 3, 3)
     norm = Block("Norm", shape, (("channels", MatchChannels(shape, 4)), ("bn", BatchNorm(shape, 1e-3, 0.1))))
     agree(*outputs(norm, 2))
 
 
-MEMBERS = [(make, seed) for make in (mbconv_space, mnasnet_space, macro_space) for seed in range(4)]
+SPACES = (
+    mbconv_space,
+    mnasnet_space,
+    macro_space,
+    efficientnetv2_space,
+    regnet_space,
+    igcv3_space,
+    ghost_space,
+)
+MEMBERS = [(make, seed) for make in SPACES for seed in range(4)]
+
+
+@pytest.mark.parametrize(("depth", "width", "resolution"), [(26, 0.25, 32), (38, 0.25, 27), (26, 0.75, 23)])
+def test_networks_of_resnet_rs_agree(depth, width, resolution):
+    space = resnet_rs_space(resolution=32, num_classes=7)
+    values = {"depth": depth, "width": width, "resolution": resolution}
+    spec = space.decode(space.from_values(values))
+    agree(*outputs(network_program(spec), 2))
 
 
 @pytest.mark.parametrize(("make", "seed"), MEMBERS)
@@ -193,7 +340,7 @@ def test_random_networks_of_the_spaces_agree(make, seed):
     assert count_madds(module, (3, spec.resolution, spec.resolution)) == cost.madds
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_published_networks_agree_export_and_compile(name):
     spec = replace(published(name), resolution=48, num_classes=9)
     agree(*outputs(network_program(spec), 2))
@@ -209,7 +356,18 @@ def test_published_networks_agree_export_and_compile(name):
 
 
 def test_a_block_with_every_kind_of_step_exports_and_compiles():
-    block = block_of("mbconv", 5, 2, 0.25, "pool", out=12, style=Style(padding="same"), drop_path=0.5)
+    _exports_and_compiles(
+        block_of("mbconv", 5, 2, 0.25, "pool", out=12, style=Style(padding="same"), drop_path=0.5)
+    )
+
+
+@pytest.mark.parametrize("op", ["basic", "bottleneck", "xblock", "igcv1", "igcv2", "igcv3", "ghost"])
+@pytest.mark.parametrize("skip", SKIPS)
+def test_blocks_with_skips_export_and_compile(op, skip):
+    _exports_and_compiles(block_of(op, 3, 2, 0.25, skip, out=12, style=Style("relu"), drop_path=0.5))
+
+
+def _exports_and_compiles(block):
     module = build_block(block).eval()
     images = torch.from_numpy(images_of(block.in_shape, 2))
     with torch.no_grad():
@@ -219,7 +377,7 @@ def test_a_block_with_every_kind_of_step_exports_and_compiles():
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_state_dict_and_graph_want_the_same_tensors(name):
     state = build_module(published(name)).state_dict()
     shapes = {key: tuple(t.shape) for key, t in state.items() if not key.endswith("num_batches_tracked")}

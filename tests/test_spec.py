@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from torch import nn
 
 from mnas.errors import InputError
 from mnas.search_space import (
@@ -13,7 +14,7 @@ from mnas.search_space import (
     encode_stages,
     mnasnet_space,
 )
-from mnas.zoo import ZOO, published
+from mnas.zoo import ZOO, efficientnetv2, mnasnet, mobilenet, published
 
 SMALL = NetworkSpec(8, (StageSpec("mbconv", 3, 2, 16, 2, 6, 0.25),), 32, resolution=32, num_classes=10)
 
@@ -121,6 +122,7 @@ def test_styles_outside_their_domain_are_refused(changes: dict[str, object]) -> 
 TIMM_STRINGS = {
     "ir_r2_k3_s2_e6_c24_se0.25": StageSpec("mbconv", 3, 2, 24, 2, 6, 0.25),
     "ds_r1_k3_s1_e1_c16_noskip": StageSpec("sepconv", 3, 1, 16, skip="none"),
+    "er_r4_k3_s2_e4_c48": StageSpec("fused_mbconv", 3, 2, 48, 4, 4),
     "ds_r1_k3_s1_c8": StageSpec("sepconv", 3, 1, 8),
     "cn_r1_k3_s1_c16_skip": StageSpec("conv", 3, 1, 16),
     "cn_r2_k5_s2_c32": StageSpec("conv", 5, 2, 32, 2, skip="none"),
@@ -138,18 +140,27 @@ def test_an_op_that_timm_s_grammar_lacks_is_refused_by_name() -> None:
         encode_stage(StageSpec("projection", 1, 2, 16))
 
 
+CODES = {"mbconv": "ir", "fused_mbconv": "er", "sepconv": "ds", "conv": "cn"}
+
+
 def test_block_strings_mean_the_same_to_timm() -> None:
     builder = pytest.importorskip("timm.models._efficientnet_builder")
-    for spec in ZOO.values():
+    families = efficientnetv2.MEMBERS | mnasnet.MEMBERS | mobilenet.MEMBERS
+    activations = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hard_swish": nn.Hardswish, "silu": nn.SiLU}
+    for spec in (member.spec for member in families.values()):
         decoded = builder.decode_arch_def([[text] for text in encode_stages(spec.stages)])
         for stage, blocks in zip(spec.stages, decoded, strict=True):
             assert len(blocks) == stage.repeats
-            assert {"mbconv": "ir", "sepconv": "ds", "conv": "cn"}[stage.op] == blocks[0]["block_type"]
+            assert CODES[stage.op] == blocks[0]["block_type"]
             assert blocks[0]["out_chs"] == stage.out_channels
             assert blocks[0]["stride"] == stage.stride
-            assert blocks[0]["se_ratio"] == stage.se_ratio
-            assert blocks[0]["noskip"] == (stage.skip == "none")
+            assert blocks[0].get("se_ratio", 0) == stage.se_ratio  # a `cn` has none
+            skips = blocks[0]["skip"] if stage.op == "conv" else not blocks[0]["noskip"]
+            assert skips == (stage.skip == "identity")
             assert blocks[0].get("exp_ratio", 1) == stage.expansion
+            given = blocks[0]["act_layer"]  # in its own kind of class, of the same name
+            wanted = None if stage.activation is None else activations[stage.activation].__name__
+            assert (None if given is None else given.__name__) == wanted
 
 
 @pytest.mark.parametrize(
@@ -170,7 +181,14 @@ def test_strings_outside_the_grammar_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "stage", [StageSpec("mbconv", 3, 1, 8, skip="pool"), StageSpec("conv", 3, 1, 8, se_ratio=0.25)]
+    "stage",
+    [
+        StageSpec("mbconv", 3, 1, 8, skip="pool"),
+        StageSpec("mbconv", 3, 1, 8, skip="conv"),
+        StageSpec("mbconv", 3, 1, 8, drop_path_share=0.5),
+        StageSpec("conv", 3, 1, 8, se_ratio=0.25),
+        StageSpec("xblock", 3, 1, 8),
+    ],
 )
 def test_what_the_grammar_cannot_say_is_refused(stage: StageSpec) -> None:
     with pytest.raises(InputError, match="no block string"):

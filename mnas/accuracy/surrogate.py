@@ -32,7 +32,9 @@ CHANCE = 0.001  # top-1 of a guess among ImageNet's 1000 classes: the floor of e
 FRAME = (
     "stem_channels",
     "stem_stride",
+    "stem",
     "head_channels",
+    "head",
     "resolution",
     "num_classes",
     "in_channels",

@@ -13,7 +13,12 @@ from mnas.errors import MnasError
 INTERRUPTED = 130
 Own = "A name, or your own package.module:factory."
 SpaceFlag = Annotated[
-    str | None, typer.Option("--space", help=f"mbconv, mnasnet or macro. {Own} [default: mbconv]")
+    str | None,
+    typer.Option(
+        "--space",
+        help="mbconv, mnasnet, efficientnetv2, resnet-rs, regnet, igcv3, ghost or macro; a file my_space.toml of your "
+        "own (docs/plugins.md), or package.module:factory. [default: mbconv]",
+    ),
 ]
 ControllerFlag = Annotated[
     str | None,

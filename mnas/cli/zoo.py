@@ -1,25 +1,32 @@
-"""Published networks: `zoo list`, `zoo show`, `zoo measure`."""
+"""Published networks: `zoo list`, `zoo show`, `zoo measure`, `zoo compare`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mnas.cli.common import Debug, Device, Json, app, print_result
 
+if TYPE_CHECKING:
+    from mnas.zoobench import Wanted
+
 zoo = typer.Typer(
-    help="Published networks: list, show, measure.", no_args_is_help=True, rich_markup_mode=None
+    help="Published networks: list, show, measure, compare.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(zoo, name="zoo")
 
 
 @zoo.command("list")
 def zoo_list(as_json: Json = False, debug: Debug = False) -> None:
-    """Lists the published networks with their parameters, multiply-adds and activations."""
+    """Lists the published networks: parameters, multiply-adds, activations, published accuracy."""
     from mnas.records import network_fields
     from mnas.summary import zoo_table
-    from mnas.zoo import ZOO
+    from mnas.zoo import MEMBERS
 
-    rows = [{"name": name, **network_fields(spec)} for name, spec in ZOO.items()]
+    rows = [
+        {"name": name, **network_fields(member.spec), **member.accuracy_fields()}
+        for name, member in MEMBERS.items()
+    ]
     print_result({"networks": rows}, zoo_table(rows), as_json)
 
 
@@ -32,29 +39,91 @@ def zoo_show(
     """Shows one published network: its counts and blocks."""
     from mnas.records import network_fields
     from mnas.summary import zoo_table
-    from mnas.zoo import published
+    from mnas.zoo import member
 
-    fields = {"name": name, **network_fields(published(name))}
-    print_result(fields, "\n".join([zoo_table([fields]), "", *(fields["block_strings"] or [])]), as_json)
+    found = member(name)
+    fields = {"name": name, **network_fields(found.spec), **found.accuracy_fields()}
+    source = [f"top-1: {found.source}"] if found.source else []
+    text = "\n".join([zoo_table([fields]), *source, "", *(fields["block_strings"] or [])])
+    print_result(fields, text, as_json)
+
+
+Names = Annotated[list[str] | None, typer.Argument(help="Published networks. [default: all]")]
+Threads = Annotated[int, typer.Option(help="Threads of the network.")]
+Batch = Annotated[int, typer.Option(help="Images per run.")]
+Resolution = Annotated[int | None, typer.Option(help="In pixels. [default: each paper's]")]
+Seed = Annotated[int, typer.Option(help="Of the order and the intervals.")]
+Html = Annotated[
+    Path | None, typer.Option("--html", help="Write table and plots to this file, which opens offline.")
+]
 
 
 @zoo.command("measure")
 def zoo_measure(
-    names: Annotated[list[str] | None, typer.Argument(help="Published networks. [default: all]")] = None,
-    threads: Annotated[int, typer.Option(help="Threads of the network.")] = 1,
-    batch: Annotated[int, typer.Option(help="Images per run.")] = 1,
-    resolution: Annotated[int | None, typer.Option(help="In pixels. [default: each paper's]")] = None,
+    names: Names = None,
+    below: Annotated[
+        str | None, typer.Option("--below", help="Only networks of fewer multiply-adds: 5G.")
+    ] = None,
+    threads: Threads = 1,
+    batch: Batch = 1,
+    resolution: Resolution = None,
     device: Device = "local",
-    seed: Annotated[int, typer.Option(help="Of the order and the intervals.")] = 0,
+    seed: Seed = 0,
+    html: Html = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measures published networks, all interleaved in fresh processes."""
+    """Measures published networks in fresh processes, each interleaved with EfficientNet-B0."""
     from mnas.console import ConsoleReporter
-    from mnas.latency import parse_host
-    from mnas.summary import zoo_table
+    from mnas.units import parse_count
     from mnas.zoobench import measure_zoo
 
+    most = None if below is None else parse_count(below, what="--below")
+    wanted = _wanted(threads, batch, resolution, device, seed)
     with ConsoleReporter() as reporter:
-        result = measure_zoo(names, threads, batch, resolution, seed, reporter, host=parse_host(device))
-    print_result(result, f"{zoo_table(result['networks'])}\n\n{result['conditions']}", as_json)
+        result = measure_zoo(names, most, wanted, reporter)
+    _print_zoo(result, html, as_json)
+
+
+@zoo.command("compare")
+def zoo_compare(
+    names: Annotated[
+        list[str], typer.Argument(help="Two or more; the others are measured beside the first.")
+    ],
+    threads: Threads = 1,
+    batch: Batch = 1,
+    resolution: Resolution = None,
+    device: Device = "local",
+    seed: Seed = 0,
+    html: Html = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measures published networks beside the first that is named, in the same processes; ratios are to it."""
+    from mnas.console import ConsoleReporter
+    from mnas.zoobench import compare_zoo
+
+    wanted = _wanted(threads, batch, resolution, device, seed)
+    with ConsoleReporter() as reporter:
+        result = compare_zoo(names, wanted, reporter)
+    _print_zoo(result, html, as_json)
+
+
+def _wanted(threads: int, batch: int, resolution: int | None, device: str, seed: int) -> "Wanted":
+    from mnas.latency import Conditions, parse_host
+    from mnas.zoobench import Wanted
+
+    return Wanted(Conditions(threads=threads, batch=batch), resolution, seed, parse_host(device))
+
+
+def _print_zoo(result: dict[str, Any], html: Path | None, as_json: bool) -> None:
+    from mnas.summary import zoo_table
+
+    text = f"{zoo_table(result['networks'])}\n\n{result['conditions']}"
+    if html is not None:
+        from mnas.report import write_zoo_page
+
+        write_zoo_page(result, html)
+        result = {**result, "html": str(html.absolute())}
+        text += f"\nwritten: {html}"
+    print_result(result, text, as_json)

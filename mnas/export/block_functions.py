@@ -32,11 +32,20 @@ from mnas.search_space.program import (
     GlobalPool,
     Linear,
     MatchChannels,
+    MaxPool,
     Operation,
+    Shuffle,
 )
 
 DROP_PATH = "DROP_PATH"
-_ACTIVATIONS = {"relu": "nn.ReLU", "relu6": "nn.ReLU6", "silu": "nn.SiLU", "sigmoid": "nn.Sigmoid"}
+_ACTIVATIONS = {
+    "relu": "nn.ReLU",
+    "relu6": "nn.ReLU6",
+    "silu": "nn.SiLU",
+    "hard_swish": "nn.Hardswish",
+    "sigmoid": "nn.Sigmoid",
+    "hard_sigmoid": "nn.Hardsigmoid",
+}
 # torch's defaults, which need not be written
 _NORM_EPS, _NORM_MOMENTUM = 1e-5, 0.1
 
@@ -127,8 +136,10 @@ class Blocks:
             items.append(keyed("shortcut", self.block(block.shortcut, shortcut_texts)))
         if split_drop_path(block)[1] is not None:
             items.append(f"drop_path={texts[-1]}")
+        if block.after is not None:
+            items.append(keyed("after", _layer(block.after, [])))
         residual = "Residual" if block.shortcut is None else "ShortcutResidual"
-        head = {None: "nn.Sequential", "multiply": "Gate", "add": residual}[block.combine]
+        head = {None: "nn.Sequential", "multiply": "Gate", "concat": "Concat", "add": residual}[block.combine]
         return Call(head, items)
 
     def _numbered(self, block: Block, texts: Sequence[str]) -> list[Call | Repeat]:
@@ -145,7 +156,8 @@ class Blocks:
             last = found[-1] if found else None
             plain = replace(step, steps=split_drop_path(step)[0])
             indices = [index]
-            if last is not None and last[1] == plain and (rate is None or last[3][-1] + 1 == index > 0):
+            same = index <= 0 and last is not None and last[2] == given  # none, or a rate of the stage's own
+            if last is not None and last[1] == plain and (same or last[3][-1] + 1 == index > 0):
                 indices = [*last[3], index]
                 del found[-1]
             found.append((self._repeated(step, given, indices), plain, given, indices))
@@ -154,7 +166,7 @@ class Blocks:
     def _repeated(self, step: Block, texts: list[str], indices: list[int]) -> Call | Repeat:
         if len(indices) == 1:
             return self.block(step, texts)
-        if split_drop_path(step)[1] is None:
+        if indices[0] == indices[-1]:
             return Repeat(self.block(step, texts), f"for _ in range({len(indices)})")
         call = self.block(step, [*texts[:-1], self.rates[0].format("i")])
         return Repeat(call, f"for i in range({indices[0]}, {indices[-1] + 1})")
@@ -204,10 +216,15 @@ def _layer(operation: Operation, texts: Sequence[str]) -> Call:
             return Call("nn.BatchNorm2d", [texts[0], *more])
         case Activate(kind=kind):
             return Call(_ACTIVATIONS[kind], [])
-        case AvgPool():
-            return Call("nn.AvgPool2d", [texts[0], texts[1], _half(texts[0]), "count_include_pad=False"])
+        case AvgPool(kernel=kernel):
+            padding = _half(texts[0]) if kernel % 2 else "ceil_mode=True"
+            return Call("nn.AvgPool2d", [texts[0], texts[1], padding, "count_include_pad=False"])
+        case MaxPool():
+            return Call("nn.MaxPool2d", [texts[0], texts[1], _half(texts[0])])
         case MatchChannels():
             return Call("FirstChannels", [texts[0], texts[1]])
+        case Shuffle():
+            return Call("nn.ChannelShuffle", [texts[0]])
         case GlobalPool():
             return Call("nn.AdaptiveAvgPool2d", ["1"])
         case DropPath():

@@ -15,7 +15,9 @@ from mnas.search_space.program import (
     GlobalPool,
     Linear,
     MatchChannels,
+    MaxPool,
     Operation,
+    Shuffle,
 )
 
 
@@ -62,12 +64,14 @@ def step_slots(step: Operation | Block) -> list[Slot]:
             return [Slot("channels", "inner", channels)]
         case MatchChannels(in_shape=(channels, _, _), out_channels=out):
             return [Slot("channels", "inner", channels), Slot("channels", "inner", out)]
-        case AvgPool(kernel=kernel, stride=stride):
+        case AvgPool(kernel=kernel, stride=stride) | MaxPool(kernel=kernel, stride=stride):
             return [Slot("kernel", "kernel", kernel), Slot("stride", "stride", stride)]
         case Linear(in_shape=in_shape, out_features=out):
             return [Slot("channels", "inner", prod(in_shape)), Slot("channels", "inner", out)]
         case DropPath(rate=rate) | Dropout(rate=rate):
             return [Slot("rate", "rate", rate)]
+        case Shuffle(groups=groups):
+            return [Slot("channels", "groups", groups)]
         case Activate() | GlobalPool():
             return []
 
@@ -103,9 +107,12 @@ def _step_kind(step: Operation | Block) -> tuple[Any, ...]:
     match step:
         case Block():
             shortcut = step.shortcut and _step_kind(step.shortcut)
-            return (name, step.combine, shortcut, split_drop_path(step)[1] is not None, kind_of(step))
+            dropped = split_drop_path(step)[1] is not None
+            return (name, step.combine, shortcut, dropped, step.after and step.after.kind, kind_of(step))
         case Conv(groups=groups, bias=bias):
             return (name, groups > 1, bias, is_symmetric(step))
+        case AvgPool(kernel=kernel):
+            return (name, kernel % 2)
         case BatchNorm(eps=eps, momentum=momentum):
             return (name, eps, momentum)
         case Activate(kind=kind):

@@ -12,7 +12,7 @@ from mnas.errors import SearchError
 from mnas.export.check import BUG
 from mnas.export.subject import Subject
 from mnas.graph import build_graph
-from mnas.search_space.blocks import network_program
+from mnas.search_space.network import network_program
 from mnas.search_space.program import BatchNorm, Conv, Linear, walk
 
 # Greatest difference of a folded weight from torch's own folding, over the largest of its tensor (float32 has 6e-8).

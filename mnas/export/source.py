@@ -13,8 +13,9 @@ from mnas.export.block_kinds import body_slots, split_drop_path, step_slots
 from mnas.export.layout import WIDTH, Call, lines
 from mnas.export.subject import Subject
 from mnas.search_space import NetworkSpec, StageSpec, network_cost
-from mnas.search_space.blocks import network_program, segments
+from mnas.search_space.network import network_program, segments
 from mnas.search_space.program import Block, Conv
+from mnas.search_space.spec import EXPANDING
 
 # Characters of a text about the weights that the source repeats.
 _LONGEST = 600
@@ -38,7 +39,8 @@ def python_source(subject: Subject, source: str, weights: str) -> bytes:
     body = "\n\n\n".join(text.rstrip("\n") for text in [*functions, network, parts.LOAD_FUNCTIONS])
     called = set(re.findall(r"\b(\w+)\(", body))
     classes = "\n\n\n".join(
-        text.rstrip("\n") for text in parts.classes(called, drop_path="drop_path=" in body)
+        text.rstrip("\n")
+        for text in parts.classes(called, drop_path="drop_path=" in body, after="after=" in body)
     )
     constants = [f"WEIGHTS = Path(__file__).with_name({json.dumps(weights, ensure_ascii=False)})"]
     if DROP_PATH in body:
@@ -115,8 +117,8 @@ def _summary(function: Function) -> str:
             words.append(name)
         elif isinstance(step, Conv):
             kernel = function.texts[place + 2]
-            depthwise = "depthwise " if step.groups > 1 else ""
-            words.append(f"{kernel} x {kernel} {depthwise}convolution")
+            grouped = "depthwise " if step.is_depthwise else "grouped " if step.groups > 1 else ""
+            words.append(f"{kernel} x {kernel} {grouped}convolution")
         place += len(step_slots(step))
     return f"The layers of {function.example.label}{': ' if words else ''}{', '.join(words)}."
 
@@ -139,9 +141,10 @@ def _stage_comment(spec: NetworkSpec, number: int) -> str:
     stage: StageSpec = spec.stages[number]
     size = segments(spec)[number + 1].in_shape[1]
     said = [f"{stage.repeats} x {stage.op} {stage.kernel}x{stage.kernel}"]
-    said += [f"expansion {stage.expansion}"] if stage.op == "mbconv" else []
+    said += [f"expansion {stage.expansion:g}"] if stage.op in EXPANDING else []
+    said += [f"{stage.groups} groups"] if stage.groups > 1 else []
     said.append(f"{stage.out_channels} channels")
     said += [f"SE {stage.se_ratio:g}"] if stage.se_ratio else []
-    said += [f"{'no' if stage.skip == 'none' else 'pool'} skip"] if stage.skip != "identity" else []
+    said += [f"{'no' if stage.skip == 'none' else stage.skip} skip"] if stage.skip != "identity" else []
     said.append(f"{size} -> {-(-size // stage.stride)} pixels")
     return f"stage {number + 1}: {', '.join(said)}"

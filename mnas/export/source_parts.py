@@ -1,5 +1,7 @@
 """Pieces of Python that a written source is put together from; each only where the network needs it."""
 
+from mnas.export.layout import WIDTH
+
 _DROP_PATH = '''\
 class DropPath(nn.Module):
     """Stochastic depth: in training, sets the features of an image to zero with the probability `rate`."""
@@ -16,32 +18,6 @@ class DropPath(nn.Module):
         return x * kept.div_(1.0 - self.rate)
 '''
 
-_RESIDUAL = '''\
-class Residual(nn.Sequential):
-    """Adds the input to the result of the layers."""
-
-{init}
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, c, h, w) -> the same shape."""
-        return x + super().forward(x)
-'''
-
-_SHORTCUT_RESIDUAL = '''\
-class ShortcutResidual(nn.Sequential):
-    """Adds what `shortcut` makes of the input to the result of the layers."""
-
-{init}
-        self.shortcut = shortcut
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, c, h, w) -> the shape that both results have."""
-        *layers, shortcut = self
-        result = x
-        for layer in layers:
-            result = layer(result)
-        return shortcut(x) + result
-'''
 _GATE = '''\
 class Gate(nn.Sequential):
     """Multiplies the input by the result of the layers, one factor for each channel."""
@@ -49,6 +25,15 @@ class Gate(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) -> the same shape."""
         return x * super().forward(x)
+'''
+
+_CONCAT = '''\
+class Concat(nn.Sequential):
+    """The channels of the result of the layers stand behind those of the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, c + channels of the result, h, w)."""
+        return torch.cat((x, super().forward(x)), dim=1)
 '''
 
 _FIRST_CHANNELS = '''\
@@ -67,44 +52,75 @@ class FirstChannels(nn.Module):
         return nn.functional.pad(x, (0, 0, 0, 0, 0, self.out - self.channels))
 '''
 
-# How residual classes begin: with drop path, and without.
-_INIT = {
-    ("Residual", False): """\
-    def __init__(self, layers: OrderedDict[str, nn.Module]) -> None:
-        super().__init__(layers)""",
-    ("Residual", True): """\
-    def __init__(self, layers: OrderedDict[str, nn.Module], drop_path: float = 0.0) -> None:
-        super().__init__(layers)
-        if drop_path:
-            self.drop_path = DropPath(drop_path)""",
-    ("ShortcutResidual", False): """\
-    def __init__(self, layers: OrderedDict[str, nn.Module], shortcut: nn.Module) -> None:
-        super().__init__(layers)""",
-    ("ShortcutResidual", True): """\
-    def __init__(
-        self, layers: OrderedDict[str, nn.Module], shortcut: nn.Module, drop_path: float = 0.0
-    ) -> None:
-        super().__init__(layers)
-        if drop_path:
-            self.drop_path = DropPath(drop_path)""",
-}
-_CLASSES = {
-    "DropPath": _DROP_PATH,
-    "Residual": _RESIDUAL,
-    "ShortcutResidual": _SHORTCUT_RESIDUAL,
-    "Gate": _GATE,
-    "FirstChannels": _FIRST_CHANNELS,
-}
+_CLASSES = {"Gate": _GATE, "Concat": _CONCAT, "FirstChannels": _FIRST_CHANNELS}
 
 
-def classes(called: set[str], *, drop_path: bool) -> list[str]:
-    """The classes among the names that are called, with drop path before the skips or without."""
+def classes(called: set[str], *, drop_path: bool, after: bool) -> list[str]:
+    """The classes among the names that are called.
+
+    Args:
+        called: names.
+        drop_path: whether drop path stands before any skip.
+        after: whether an activation stands after any sum.
+    """
     names = called | ({"DropPath"} if drop_path else set())
+    residuals = [name for name in ("Residual", "ShortcutResidual") if name in names]
     return [
-        text.replace("{init}", _INIT.get((name, drop_path), ""))
-        for name, text in _CLASSES.items()
-        if name in names
+        *([_DROP_PATH] if "DropPath" in names else []),
+        *(_residual(name == "ShortcutResidual", drop_path=drop_path, after=after) for name in residuals),
+        *(text for name, text in _CLASSES.items() if name in names),
     ]
+
+
+def _residual(shortcut: bool, *, drop_path: bool, after: bool) -> str:
+    """The class that adds, with what the network needs of it."""
+    name, what = (
+        ("ShortcutResidual", "what `shortcut` makes of the input") if shortcut else ("Residual", "the input")
+    )
+    given = [
+        "self",
+        "layers: OrderedDict[str, nn.Module]",
+        *(["shortcut: nn.Module"] if shortcut else []),
+        *(["drop_path: float = 0.0"] if drop_path else []),
+        *(["after: nn.Module | None = None"] if after else []),
+    ]
+    last = [*(["shortcut"] if shortcut else []), *(["after"] if after else [])]
+    total = f"{'shortcut(x)' if shortcut else 'x'} + result"
+    result = ["return x + super().forward(x)"]
+    if last:
+        result = [f"*layers, {', '.join(last)} = self", "result = x", "for layer in layers:"]
+        result += ["    result = layer(result)", f"return after({total})" if after else f"return {total}"]
+    return "\n".join(
+        [
+            f"class {name}(nn.Sequential):",
+            f'    """Adds {what} to the result of the layers{"; `after` takes the sum" if after else ""}."""',
+            "",
+            *_signature(given),
+            "        super().__init__(layers)",
+            *(
+                ["        if drop_path:", "            self.drop_path = DropPath(drop_path)"]
+                if drop_path
+                else []
+            ),
+            *(["        self.shortcut = shortcut"] if shortcut else []),
+            *(["        self.after = nn.Identity() if after is None else after"] if after else []),
+            "",
+            "    def forward(self, x: Tensor) -> Tensor:",
+            f'        """(n, c, h, w) -> the {"shape that both results have" if shortcut else "same shape"}."""',
+            *(f"        {line}" for line in result),
+        ]
+    )
+
+
+def _signature(given: list[str]) -> list[str]:
+    """The head of `__init__` as ruff breaks it: on one line, its parameters on one, or one on each."""
+    inside = ", ".join(given)
+    if len(one := f"    def __init__({inside}) -> None:") <= WIDTH:
+        return [one]
+    broken = [f"        {inside}"]
+    if len(broken[0]) > WIDTH:
+        broken = [f"        {parameter}," for parameter in given]
+    return ["    def __init__(", *broken, "    ) -> None:"]
 
 
 LOAD_FUNCTIONS = '''\

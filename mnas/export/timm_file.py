@@ -7,7 +7,9 @@ from math import prod
 from mnas.errors import InputError
 from mnas.export.subject import Subject
 from mnas.search_space import NetworkSpec, decode_stage, encode_stage
-from mnas.search_space.blocks import Layer, segments
+from mnas.search_space.layer import Layer
+from mnas.search_space.network import segments
+from mnas.search_space.spec import INVERTED, Style
 
 TIMM_STEM_STRIDE = 2  # fixed in timm/models/efficientnet.py
 _USAGE = """\
@@ -68,6 +70,15 @@ def refuse_timm(spec: NetworkSpec) -> None:
     problems = []
     if spec.stem_stride != TIMM_STEM_STRIDE:
         problems.append(f"the stem has stride {spec.stem_stride}, where timm has {TIMM_STEM_STRIDE}")
+    problems += [f"the stem is {spec.stem!r}, where timm has 'conv'"] if spec.stem != "conv" else []
+    problems += [f"the head is {spec.head!r}, where timm has 'conv'"] if spec.head != "conv" else []
+    gate = Style(
+        **{name: getattr(spec.style, name) for name in ("activation", "norm_eps", "norm_momentum", "padding")}
+    )
+    if gate != spec.style:
+        problems.append(
+            "squeeze-and-excitation is of another kind than EfficientNet's, which timm's builder has"
+        )
     for number, (stage, segment) in enumerate(zip(spec.stages, segments(spec)[1:-1], strict=True), 1):
         try:
             said = decode_stage(encode_stage(stage))
@@ -79,10 +90,10 @@ def refuse_timm(spec: NetworkSpec) -> None:
                 f"stage {number}: se_ratio {stage.se_ratio!r} has more digits than its block string {said.se_ratio!r}"
             )
         for channels in dict.fromkeys((segment.in_shape[0], stage.out_channels)[: stage.repeats]):
-            inner = channels * stage.expansion
+            inner = stage.inside(channels)
             ours = Layer(stage, (channels, 1, 1), 1, spec.style).se_channels
             theirs = round(inner * (stage.se_ratio / stage.expansion))
-            if stage.op == "mbconv" and inner % 8:
+            if stage.op in INVERTED and inner % 8:
                 problems.append(f"stage {number}: timm rounds {inner} expanded channels to a multiple of 8")
             if ours != theirs:
                 problems.append(

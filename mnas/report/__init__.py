@@ -1,5 +1,6 @@
-"""One file that shows a run, made from the run directory alone; it opens offline."""
+"""Files that show what was found, each made from data alone; they open offline."""
 
 from mnas.report.render import FILE, write_report
+from mnas.report.zoo import write_zoo_page
 
-__all__ = ["FILE", "write_report"]
+__all__ = ["FILE", "write_report", "write_zoo_page"]

@@ -6,16 +6,10 @@ from mnas.report import words
 from mnas.report.data import Network, RunData
 from mnas.report.figure import clip
 from mnas.search_space import network_cost
-from mnas.zoo import ZOO
+from mnas.zoo import MEMBERS
 
 # Characters of a name, at most (chosen here: those of a run that a stranger made may be endless).
 LONGEST = 30
-# Top-1 on ImageNet after full training, in per cent, as the papers report it, and where.
-PUBLISHED = {
-    "efficientnet_b0": ("77.1", "EfficientNet-B0: arXiv 1905.11946, Table 2"),
-    "mnasnet_a1": ("75.2", "MnasNet-A1: arXiv 1807.11626, Table 1"),
-    "mobilenetv2": ("72.0", "MobileNetV2: arXiv 1801.04381, Table 4"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +47,8 @@ def rows(run: RunData) -> list[Row]:
 
 def sources(run: RunData) -> list[str]:
     """The papers of the published figures that stand in the table."""
-    return [PUBLISHED[network.name][1] for network in run.comparison if _published(network)]
+    named = [network for network in run.comparison if _published(network)]
+    return [f"{words.name_of(network.name)}: {MEMBERS[network.name].source}" for network in named]
 
 
 def _row(network: Network, label: str, own: bool, base: Network, most: float) -> Row:
@@ -80,9 +75,10 @@ def _row(network: Network, label: str, own: bool, base: Network, most: float) ->
 
 def _published(network: Network) -> str:
     """The paper's figure, where this is the paper's network at its resolution with its classes."""
-    if network.name not in PUBLISHED:
+    entry = MEMBERS.get(network.name)
+    if entry is None or entry.top1 is None:
         return ""
-    spec = ZOO[network.name]
+    spec = entry.spec
     cost = network_cost(spec)
     same = (cost.params, cost.madds, spec.resolution) == (network.params, network.madds, network.resolution)
-    return PUBLISHED[network.name][0] if same else ""
+    return words.percent(entry.top1, 1) if same else ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnas.config import DEFAULT_RESOLUTION, PROXY, SearchConfig
@@ -9,7 +10,7 @@ from mnas.errors import InputError, MnasError, SearchError
 from mnas.latency import LOCAL, Conditions, Host, check_conditions, parse_host
 from mnas.objective import Reward
 from mnas.protocols import AccuracyModel, Controller, LatencyModel, is_expensive
-from mnas.registry import BUILTIN, is_reference, make, required_arguments
+from mnas.registry import BUILTIN, is_reference, is_space_file, make, required_arguments
 from mnas.search.accuracies import check_accuracies
 from mnas.search.costing import Limits
 from mnas.search.lanes import Lane
@@ -86,11 +87,12 @@ class Problem:
         return self.config.accuracy
 
 
-def make_problem(config: SearchConfig) -> Problem:
+def make_problem(config: SearchConfig, kept_file: Path | None = None) -> Problem:
     """Loads space, data, accuracy model and controller, and tries the accuracy model where that is cheap.
 
     Args:
         config: `resolved`.
+        kept_file: as of `make_space`.
 
     Raises:
         InputError: something named cannot be loaded, or the parts do not fit each other.
@@ -102,7 +104,7 @@ def make_problem(config: SearchConfig) -> Problem:
     check_conditions(conditions, host)
     device = _device(config)
     data = make_data(config)
-    space = make_space(config, data)
+    space = make_space(config, data, kept_file)
     measures = config.target_kind == "latency" and config.latency == "measure"
     costs = None if measures else SearchCosts()
     goals = tuple(_goals(config))
@@ -145,8 +147,13 @@ def make_data(config: SearchConfig) -> "ImageData | None":
     return load_data(config.data, resolution=config.resolution, skip_unreadable=config.skip_unreadable)
 
 
-def make_space(config: SearchConfig, data: "ImageData | None") -> SearchSpace:
+def make_space(config: SearchConfig, data: "ImageData | None", kept_file: Path | None = None) -> SearchSpace:
     """The space of a configuration, in the shape of its data where it has any.
+
+    Args:
+        config: whose.
+        data: None is none.
+        kept_file: a run's copy of the space's file, where the space is one; None is the file itself.
 
     Raises:
         InputError: it cannot be loaded, or is no space.
@@ -158,7 +165,8 @@ def make_space(config: SearchConfig, data: "ImageData | None") -> SearchSpace:
         from mnas.data import search_resolution
 
         resolution, classes = config.resolution or search_resolution(data), len(data.classes)
-    space = make("space", config.space, {"resolution": resolution, "num_classes": classes}, "decode")
+    name = str(kept_file) if kept_file is not None and is_space_file(config.space) else config.space
+    space = make("space", name, {"resolution": resolution, "num_classes": classes}, "decode")
     if not isinstance(space, SearchSpace):
         raise InputError(f"the space {config.space!r} made a {type(space).__name__}, expected a SearchSpace.")
     return space

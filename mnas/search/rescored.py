@@ -56,7 +56,7 @@ def best_trial(
             f"{_show(kind, min(costs.values()))}. Raise the target, or search for it with mnas search."
         )
     best = max(within, key=lambda trial: (trial.metrics["accuracy"], -costs[trial.number], -trial.number))
-    members = _space(config, space)
+    members = _space(run, config, space)
     spec = members.decode(members.from_key(best.key))
     metrics = best.metrics
     latency = latency_fields(
@@ -108,7 +108,7 @@ def _done(run: RunDirectory) -> list[Trial]:
     return trials
 
 
-def _space(config: SearchConfig, given: str | None) -> SearchSpace:
+def _space(run: RunDirectory, config: SearchConfig, given: str | None) -> SearchSpace:
     """The run's space; one of the user's own only where it is named again.
 
     Raises:
@@ -120,7 +120,7 @@ def _space(config: SearchConfig, given: str | None) -> SearchSpace:
         raise InputError(
             f"this run uses your own space, which is loaded only when you name it again: --space {config.space}"
         )
-    return make_space(config, make_data(config))
+    return make_space(config, make_data(config), run.space)
 
 
 def _show(kind: str, value: float) -> str:

@@ -12,7 +12,7 @@ from mnas.errors import InputError, MnasError, RunDirectoryError
 from mnas.files import write_json
 from mnas.latency import describe_conditions
 from mnas.protocols import is_expensive
-from mnas.registry import is_reference
+from mnas.registry import is_reference, is_space_file
 from mnas.rundir import RunDirectory
 from mnas.search.costing import Costing
 from mnas.search.ending import Ending, end_search, write_evidence
@@ -57,6 +57,8 @@ def start_search(config: SearchConfig, out: Path | None, reporter: Reporter) -> 
     run = RunDirectory.create(out)
     with run.locked():
         run.write_config(config.to_toml())
+        if is_space_file(config.space):
+            run.keep_space(Path(config.space))
         write_json(run.environment, environment())
         with EventStore.create(run.trials) as store:
             try:
@@ -103,7 +105,7 @@ def resume_search(path: Path, flags: Mapping[str, str], reporter: Reporter) -> d
                 reporter.note("this search had ended; nothing was left to do.")
                 return dict(ended)
             reporter.stage("preparing")
-            return _search(run, store, make_problem(config), reporter)
+            return _search(run, store, make_problem(config, run.space), reporter)
 
 
 def _whole(run: RunDirectory, ended: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor
 from mnas.errors import InputError
 from mnas.model import build_module
 from mnas.search_space import NetworkSpec
+from mnas.search_space.timm_names import timm_names
 from mnas.weights import load_weights
 
 CLASSIFIER = "classifier."
@@ -42,7 +43,7 @@ def initial_weights(path: Path, spec: NetworkSpec) -> tuple[dict[str, Tensor], b
     """The entries of the network's state dict that a file holds.
 
     Args:
-        path: safetensors, with the names that mnas and timm share.
+        path: safetensors, with our names or timm's.
         spec: the network that is to be trained.
 
     Returns:
@@ -54,6 +55,9 @@ def initial_weights(path: Path, spec: NetworkSpec) -> tuple[dict[str, Tensor], b
     """
     expected = build_module(spec).state_dict()
     found = {name: torch.from_numpy(array) for name, array in load_weights(path).items()}
+    ours = {theirs: name for name, theirs in timm_names(spec, expected).items()}
+    if len(found.keys() & ours.keys()) > len(found.keys() & expected.keys()):
+        found = {ours.get(name, name): value for name, value in found.items()}
     weight = found.get(f"{CLASSIFIER}weight")
     other = weight is not None and weight.ndim == 2 and len(weight) != spec.num_classes
     if other:
