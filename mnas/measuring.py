@@ -110,6 +110,8 @@ def measure_model(
         spec = find_source(model, network).spec
         timed = spec if wanted.resolution is None else replace(spec, resolution=wanted.resolution)
         fields, batch = network_fields(timed), wanted.batch or 1
+        if timed.too_small is not None:
+            reporter.warn(timed.too_small)
     conditions = Conditions(wanted.threads, batch, wanted.precision, wanted.provider)
     reference = wanted.reference or nearest_reference(timed)
     reporter.stage(f"measuring {model} beside {reference} in {wanted.processes} fresh processes")

@@ -70,6 +70,8 @@ def start_training(
         task = make_task(
             spec, recipe, data, seed=plan.seed, device=device, amp=plan.amp, processes=group.size
         )
+        if spec.too_small is not None:
+            reporter.warn(spec.too_small)
         initial = starting_weights(plan.start, spec, reporter.note)
         if plan.tensorboard:
             check_tensorboard()

@@ -60,6 +60,7 @@ def measure_zoo(
         MeasurementError: the measurement of every group failed.
     """
     specs = _chosen(names, below, wanted)
+    _warn_of_small(specs, reporter)
     reference = published("efficientnet_b0")
     groups = grouped(specs)
     rows: dict[str, dict[str, Any]] = {}
@@ -98,6 +99,7 @@ def compare_zoo(names: Sequence[str], wanted: Wanted, reporter: Reporter) -> dic
         MeasurementError: the measurement failed.
     """
     specs = _chosen(names, None, wanted)
+    _warn_of_small(specs, reporter)
     if len(specs) < 2:
         raise InputError("name at least two different networks to compare: mnas zoo compare NAME NAME ...")
     first, *others = specs
@@ -150,6 +152,12 @@ def _chosen(names: Sequence[str] | None, below: int | None, wanted: Wanted) -> d
     if not specs:
         raise InputError("no published network has so few multiply-adds; raise --below.")
     return specs
+
+
+def _warn_of_small(specs: Mapping[str, NetworkSpec], reporter: Reporter) -> None:
+    for name, spec in specs.items():
+        if spec.too_small is not None:
+            reporter.warn(f"{name}: {spec.too_small}")
 
 
 def _measure(

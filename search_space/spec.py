@@ -1,8 +1,8 @@
 """A whole network as data: immutable, printable, hashable, JSON both ways."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from math import inf
+from math import inf, prod
 from typing import Any, Literal, Self
 
 from mnas.errors import InputError
@@ -25,17 +25,13 @@ STEMS: tuple[Stem, ...] = ("conv", "max_pool", "deep")
 HEADS: tuple[Head, ...] = ("conv", "pool", "late")
 # Interleaved group convolutions, whose groups divide the channels in and out.
 INTERLEAVED = ("igcv1", "igcv2", "igcv3")
-OPS: tuple[str, ...] = (
-    *("conv", "sepconv", "mbconv", "fused_mbconv", "projection", "basic", "bottleneck", "xblock"),
-    *INTERLEAVED,
-    *("ghost_module", "ghost"),
-)
 # Those with more channels inside than they are given, whose expansion may be a fraction: the channels are rounded.
 INVERTED = ("mbconv", "fused_mbconv", "igcv3", "ghost")
 # Those with channels inside that `expansion` decides, and those that may have groups.
 EXPANDING = (*INVERTED, "bottleneck", "xblock")
 GROUPED = ("bottleneck", "xblock", *INTERLEAVED)
 FORMAT = "mnas.network/1"
+LEAST_RESOLUTION = 8  # in pixels: chosen here; below it there is nothing to see
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +118,7 @@ class StageSpec:
     activation: Activation | None = None
 
     def __post_init__(self) -> None:
-        _one_of("op", self.op, OPS)
+        _one_of("op", self.op, _ops())
         _one_of("skip", self.skip, SKIPS)
         _one_of("stride", self.stride, (1, 2))
         _positive_int("kernel", self.kernel)
@@ -193,7 +189,7 @@ class NetworkSpec:
         stem_channels: that the stem ends with.
         stages: at least one.
         head_channels: of the head's 1x1 convolution; 0 with `head` `pool`.
-        resolution: height and width of the input, in pixels.
+        resolution: height and width of the input, in pixels, at least 8.
         num_classes: outputs of the classifier.
         in_channels: of the input image.
         dropout: before the classifier, in [0, 1).
@@ -226,6 +222,8 @@ class NetworkSpec:
     def __post_init__(self) -> None:
         for name in ("stem_channels", "resolution", "num_classes", "in_channels"):
             _positive_int(name, getattr(self, name))
+        if self.resolution < LEAST_RESOLUTION:
+            raise InputError(f"resolution must be at least {LEAST_RESOLUTION} pixels, got {self.resolution}.")
         _one_of("stem_stride", self.stem_stride, (1, 2))
         _one_of("stem", self.stem, STEMS)
         _one_of("head", self.head, HEADS)
@@ -254,6 +252,22 @@ class NetworkSpec:
                     f"{stage.out_channels} out and {stage.groups} groups."
                 )
             channels = stage.out_channels
+
+    @property
+    def total_stride(self) -> int:
+        """Pixels of the input, along a side, for each of the last stage's."""
+        stem = self.stem_stride * (1 if self.stem == "conv" else 2)
+        return stem * prod(stage.stride for stage in self.stages)
+
+    @property
+    def too_small(self) -> str | None:
+        """What is to be said of a resolution below the total stride; None where it is none."""
+        if self.resolution >= self.total_stride:
+            return None
+        return (
+            f"at {self.resolution} pixels the last layers see one pixel, padded: all strides together are "
+            f"{self.total_stride}."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, with the format's name and version first."""
@@ -325,9 +339,16 @@ def _checked(cls: type, data: Any, where: str) -> dict[str, Any]:
     return dict(data)
 
 
-def _one_of(name: str, value: object, options: tuple[object, ...]) -> None:
+def _one_of(name: str, value: object, options: Collection[object]) -> None:
     if value not in options:
         raise InputError(f"{name} must be one of {', '.join(map(str, options))}; got {value!r}.")
+
+
+def _ops() -> Collection[object]:
+    """The rows of `BLOCKS`."""
+    from mnas.search_space.blocks import BLOCKS  # here: blocks are written in terms of this module
+
+    return BLOCKS
 
 
 def _is_number(value: object) -> bool:

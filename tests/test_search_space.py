@@ -222,7 +222,6 @@ def test_igcv3_is_a_member_of_its_space() -> None:
 
 def test_small_images_keep_a_least_size() -> None:
     assert resnet_rs_space(resolution=10).choices[2].options == (10, 8, 9, 11, 13, 14)
-    assert resnet_rs_space(resolution=6).choices[2].options == (6, 7, 8, 9)
 
 
 def test_points_of_regnet_that_are_one_network_have_one_key() -> None:

@@ -205,7 +205,7 @@ def test_colour_images(few: ImageData) -> None:
     ("change", "message"),
     [
         (lambda spec: replace(spec, num_classes=1000), "1000 outputs for 10 classes"),
-        (lambda spec: replace(spec, resolution=7), "7 pixels is smaller than images of 8"),
+        (lambda spec: replace(spec, resolution=7), "resolution must be at least 8 pixels"),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(

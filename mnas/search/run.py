@@ -141,7 +141,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
     before = history.seconds
     for text in () if problem.data is None else problem.data.notes:
         reporter.note(text)
-    for text in _left_out(problem):
+    for text in (*_left_out(problem), *_too_small(problem)):
         reporter.warn(text)
     try:
         timing = prepare_timing(problem, run, store, history, reporter)
@@ -251,6 +251,12 @@ def _left_out(problem: Problem) -> list[str]:
     return [] if problem.data is None else list(problem.data.left_out)
 
 
+def _too_small(problem: Problem) -> list[str]:
+    """What is to be said of a resolution below the strides of the space's first member."""
+    first = problem.space.decode(problem.space.architecture([0] * len(problem.space.choices)))
+    return [] if first.too_small is None else [first.too_small]
+
+
 def _result(
     run: RunDirectory,
     problem: Problem,
@@ -286,6 +292,6 @@ def _result(
         refits=[refit.to_dict() for refit in history.refits],
         references=[{name: timed[name] for name in ("when", "ms")} for timed in history.references],
         drift=None if drift is None else drift.fraction,
-        warnings=[*_left_out(problem), *_drift_warnings(history)],
+        warnings=[*_left_out(problem), *_too_small(problem), *_drift_warnings(history)],
         classes=None if problem.data is None else list(problem.data.classes),
     )
