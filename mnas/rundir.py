@@ -18,6 +18,8 @@ from mnas.errors import RunDirectoryError
 from mnas.files import write_bytes
 
 FORMAT = 1
+# With the label of a target where there are several.
+_OUTPUT = re.compile(r"(baseline|scaled)(-[0-9.+][0-9A-Za-zµ.+-]*)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -59,6 +61,11 @@ class RunDirectory:
     def outputs(self, label: str = "") -> Outputs:
         """Of the target with this label."""
         return Outputs(self.path, label)
+
+    def networks(self) -> list[Path]:
+        """The JSON files of baselines and of what was grown from them, as far as they are there."""
+        found = (file for name in ("baseline", "scaled") for file in sorted(self.path.glob(f"{name}*.json")))
+        return [file for file in found if _OUTPUT.fullmatch(file.stem)]
 
     @classmethod
     def create(cls, out: Path | None) -> "RunDirectory":

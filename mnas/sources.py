@@ -9,7 +9,7 @@ from mnas.rundir import RunDirectory
 from mnas.search_space import NetworkSpec
 from mnas.zoo import ZOO, is_published, published
 
-BASELINE, SCALED = "baseline", "scaled"
+BASELINE = "baseline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ def run_network_file(run: RunDirectory, network: str) -> Path:
         RunDirectoryError: the run has no baseline yet.
         UnknownNameError: no network of that name in the run.
     """
-    own = [file for name in (BASELINE, SCALED) for file in sorted(run.path.glob(f"{name}*.json"))]
-    if not own:
+    own = run.networks()
+    if not any(file.stem.startswith(BASELINE) for file in own):
         raise RunDirectoryError(
             f"{run.path} has no baseline yet; finish its search first: mnas resume {run.path}"
         )

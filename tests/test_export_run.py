@@ -30,8 +30,8 @@ def run(tmp_path: Path) -> RunDirectory:
     run = RunDirectory.create(tmp_path / "run")
     config = make_config({"target_latency": "10ms", "seed": SEED})
     run.write_config(config.to_toml())
-    write_json(run.baseline, SPEC.to_dict())
-    write_json(run.scaled, GROWN.to_dict())
+    write_json(run.outputs().baseline, SPEC.to_dict())
+    write_json(run.outputs().scaled, GROWN.to_dict())
     (run.path / "family").mkdir()
     write_json(run.path / "family" / "b1.json", GROWN.to_dict())
     return run
@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> RunDirectory:
 @pytest.fixture
 def trained(run: RunDirectory) -> RunDirectory:
     """The same with trained weights of the baseline."""
-    save_file(build_module(SPEC, seed=77, channels_last=False).state_dict(), run.weights, ABOUT)
+    save_file(build_module(SPEC, seed=77, channels_last=False).state_dict(), run.outputs().weights, ABOUT)
     return run
 
 
@@ -62,28 +62,28 @@ def test_an_untrained_run_never_looks_trained(run: RunDirectory) -> None:
     state = build_module(SPEC, seed=SEED).state_dict()
     found = load_file(run.path / "baseline-untrained.safetensors")
     assert all(torch.equal(found[name], state[name]) for name in state)
-    assert not run.weights.exists()
+    assert not run.outputs().weights.exists()
     # Even where such a file got the name of trained weights, it says itself what it is.
-    (run.path / "baseline-untrained.safetensors").rename(run.weights)
+    (run.path / "baseline-untrained.safetensors").rename(run.outputs().weights)
     again = export_run(run.path, "safetensors", None)
     assert again["weights"] == "untrained weights"
     assert again["path"] == str(run.path / "baseline-untrained.safetensors")
 
 
 def test_a_trained_run_exports_its_weights_and_keeps_them(trained: RunDirectory) -> None:
-    before = trained.weights.read_bytes()
+    before = trained.outputs().weights.read_bytes()
     exported = export_run(trained.path, "python", None)
     assert exported["weights"] == "3 epochs on pictures"
-    assert exported["files"] == [str(trained.path / "baseline.py"), str(trained.weights)]
-    assert trained.weights.read_bytes() == before
-    state = load_file(trained.weights)
+    assert exported["files"] == [str(trained.path / "baseline.py"), str(trained.outputs().weights)]
+    assert trained.outputs().weights.read_bytes() == before
+    state = load_file(trained.outputs().weights)
     exported = export_run(trained.path, "safetensors", None)
-    assert exported["files"] == [str(trained.weights)]
-    now = load_file(trained.weights)
+    assert exported["files"] == [str(trained.outputs().weights)]
+    now = load_file(trained.outputs().weights)
     assert now.keys() == state.keys()
     assert all(torch.equal(now[name], state[name]) for name in state)
-    assert texts_of(trained.weights).items() >= ABOUT.items()
-    assert NetworkSpec.from_dict(json.loads(texts_of(trained.weights)["network"])) == SPEC
+    assert texts_of(trained.outputs().weights).items() >= ABOUT.items()
+    assert NetworkSpec.from_dict(json.loads(texts_of(trained.outputs().weights)["network"])) == SPEC
     assert export_run(trained.path, "onnx", None)["weights"] == "3 epochs on pictures"
 
 
@@ -128,7 +128,7 @@ def test_files_of_the_run_are_never_replaced_by_others(
 
 def test_untrained_weights_may_not_take_the_place_of_trained_ones(run: RunDirectory) -> None:
     with pytest.raises(RunDirectoryError, match="belongs to the run"):
-        export_run(run.path, "safetensors", run.weights)
+        export_run(run.path, "safetensors", run.outputs().weights)
 
 
 def test_another_place(run: RunDirectory, tmp_path: Path) -> None:
@@ -144,15 +144,15 @@ def test_networks_and_formats_that_are_not_there(run: RunDirectory) -> None:
         export_run(run.path, "json", None, "../baseline")
     with pytest.raises(UnknownNameError, match="did you mean 'python'"):
         export_run(run.path, "pyton", None)
-    run.baseline.unlink()
+    run.outputs().baseline.unlink()
     with pytest.raises(RunDirectoryError, match=r"no baseline yet.*mnas resume"):
         export_run(run.path, "json", None)
 
 
 def test_a_strangers_weights_that_do_not_fit_are_one_message(run: RunDirectory) -> None:
-    save_file({"evil": torch.zeros(3)}, run.weights, {"trained": "by someone"})
+    save_file({"evil": torch.zeros(3)}, run.outputs().weights, {"trained": "by someone"})
     with pytest.raises(InputError, match="do not fit the network"):
         export_run(run.path, "python", None)
-    run.weights.write_bytes(b"no safetensors")
+    run.outputs().weights.write_bytes(b"no safetensors")
     with pytest.raises(RunDirectoryError, match="damaged"):
         export_run(run.path, "python", None)

@@ -7,6 +7,7 @@ from mnas.objective import Reward
 from mnas.search.final import judge_finalists
 from mnas.search.finalists import Candidate, Measured, candidates, correction, decide, pareto_front, select
 from mnas.search.history import Batch, History, Trial
+from mnas.search.problem import Goal
 
 
 def candidate(number: int, accuracy: float, ms: float, spread: float = 0.05) -> Candidate:
@@ -103,12 +104,11 @@ def test_candidates_stopped_early_are_judged_only_where_no_other_holds() -> None
     def judge(*trials: Trial) -> tuple[int | None, list[int]]:
         problem = SimpleNamespace(
             config=SimpleNamespace(target_kind="latency"),
-            reward=Reward("hard", 10.0),
             accuracy=SimpleNamespace(mae=None),
         )
         timing = SimpleNamespace(ruler=SimpleNamespace(measures=False, source="made up"), calibration=None)
         history = History([Batch([len(trials)], list(trials), told=True)])
-        final = judge_finalists(problem, timing, history, Said(), None)  # type: ignore[arg-type]
+        final = judge_finalists(problem, Goal(10.0, Reward("hard", 10.0)), timing, history, Said(), None)  # type: ignore[arg-type]
         winner = None if final.winner is None else final.winner.candidate.trial.number
         return winner, [row["trial"] for row in final.rows]
 

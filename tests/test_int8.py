@@ -285,11 +285,12 @@ def test_a_run_whose_baseline_was_trained(training: dict[str, Any], tmp_path: Pa
     run = RunDirectory.create(tmp_path / "run")
     run.write_config(make_config({"target_latency": "10ms", "data": "digits"}).to_toml())
     write_json(
-        run.baseline, NetworkSpec.from_dict(read_json(Path(training["run"], "network.json"))).to_dict()
+        run.outputs().baseline,
+        NetworkSpec.from_dict(read_json(Path(training["run"], "network.json"))).to_dict(),
     )
     with pytest.raises(InputError, match=r"baseline.json were never trained.*mnas train .*/run --data"):
         command(run.path, "--int8", "--data", "digits")
-    shutil.copy(training["weights"], run.weights)
+    shutil.copy(training["weights"], run.outputs().weights)
     result = command(run.path, "--int8", "--data", "digits", "--no-measure")
     assert "int8_verdict" not in result
     assert result["path"] == str(run.path / "baseline-int8.onnx")

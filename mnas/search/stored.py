@@ -12,7 +12,7 @@ from mnas.search.history import History
 from mnas.search.lanes import best_trial_for
 from mnas.search.run import resume_command, stored_config
 from mnas.search_space import NetworkSpec
-from mnas.sources import BASELINE, SCALED, run_network_file
+from mnas.sources import run_network_file
 from mnas.store import EventStore
 
 
@@ -95,8 +95,7 @@ def export_run(path: Path, form: str, out: Path | None, network: str = "baseline
 def _spare(run: RunDirectory, targets: tuple[Path, ...], form: str, own: set[tuple[Path, str]]) -> None:
     """Refuses to replace a file of the run by something else; `own` are file and content that belong together."""
     kept = {run.config, run.environment, run.trials, run.calibration, run.finalists, run.result, run.family}
-    for name in (BASELINE, SCALED):
-        kept |= {file for suffix in ("json", "safetensors") for file in run.path.glob(f"{name}*.{suffix}")}
+    kept |= {file.with_suffix(end) for file in run.networks() for end in (".json", ".safetensors")}
     kept |= set(run.family_folder.glob("*.json"))
     for target, content in zip(targets, (form, "weights"), strict=False):
         for file in kept:
