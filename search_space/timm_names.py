@@ -4,15 +4,19 @@ Inside EfficientNet-like networks the names are the same; of MobileNetV3's stage
 RegNets number their stages in their own way, and call stem, shortcut, squeeze-and-excitation and classifier
 differently; its GhostNet has blocks of several kinds in a stage, and numbers inside Ghost modules and shortcuts.
 
-Reference: timm 1.0, models/resnet.py, models/regnet.py and models/ghostnet.py.
+Reference: timm 1.0, models/mobilenetv3.py, resnet.py, regnet.py and ghostnet.py.
 """
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from mnas.search_space.spec import NetworkSpec
 
 _RESNET_OPS, _REGNET_OPS, _GHOSTNET_OPS = {"basic", "bottleneck"}, {"xblock"}, {"ghost", "conv"}
+_MOBILENET_OPS = {"conv", "sepconv", "mbconv"}
+# How many of ours are one stage there, by the number of ours: of the small MobileNetV3 and the large one.
+_MOBILENETV3_STAGES = {8: (1, 2, 2, 1, 1, 1), 10: (1, 2, 1, 3, 1, 1, 1)}
 _LAYER = re.compile(r"blocks\.(\d+)\.(\d+)\.(.+)")
 _SE = {"se.conv_reduce": "se.fc1", "se.conv_expand": "se.fc2"}
 # By our name of the module. timm's deep stem is a sequence: convolution, norm, activation, twice, and a convolution.
@@ -62,22 +66,21 @@ def timm_names(spec: NetworkSpec, names: Iterable[str]) -> dict[str, str]:
     if ops == _GHOSTNET_OPS and len(layers) == len(_GHOSTNET_PLACES):
         places = dict(zip(layers, _GHOSTNET_PLACES, strict=True))
         return {name: _ghostnet(places, name) for name in names}
-    if spec.head == "late":
+    if spec.head == "late" and ops <= _MOBILENET_OPS and len(spec.stages) in _MOBILENETV3_STAGES:
         joined = _joined(spec)
         return {name: _LAYER.sub(lambda found: _placed(joined, found), name) for name in names}
     return {name: name for name in names}
 
 
 def _joined(spec: NetworkSpec) -> list[tuple[int, int]]:
-    """Of each of our stages, timm's stage and the layers before it there: timm joins stages of one shape."""
+    """Of each of a MobileNetV3's stages, timm's stage and the layers before it there."""
     places: list[tuple[int, int]] = []
-    for number, stage in enumerate(spec.stages):
-        before = spec.stages[number - 1]
-        if number and stage.stride == 1 and stage.out_channels == before.out_channels:
-            joined, layers = places[-1]
-            places.append((joined, layers + before.repeats))
-        else:
-            places.append((places[-1][0] + 1 if places else 0, 0))
+    stages = iter(spec.stages)
+    for number, count in enumerate(_MOBILENETV3_STAGES[len(spec.stages)]):
+        before = 0
+        for stage in islice(stages, count):
+            places.append((number, before))
+            before += stage.repeats
     return places
 
 

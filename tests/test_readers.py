@@ -284,7 +284,7 @@ def test_stems_and_heads_agree(stem, head, resolution, stem_stride):
     spec = NetworkSpec(
         8,
         stages,
-        20 if head == "conv" else 0,
+        0 if head == "pool" else 20,
         resolution,
         5,
         style=Style("relu", padding="same" if stem_stride == 1 else "symmetric"),

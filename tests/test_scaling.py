@@ -10,8 +10,9 @@ from mnas.search_space import Coefficients, NetworkSpec, compound_scale, network
 from mnas.search_space.scaling import RELEASED
 from mnas.zoo import published
 
-# B0 to B7, 1000 classes: pytorchcv's table (osmr/imgclsmob).
+# pytorchcv's table (osmr/imgclsmob), 1000 classes; L2 as timm counts it.
 PARAMS = (5_288_548, 7_794_184, 9_109_994, 12_233_232, 19_341_616, 30_389_784, 43_040_704, 66_347_960)
+PARAMS = (*PARAMS, 87_413_142, 480_309_308)
 # pycls's model_complexity.json, without the bias adds of SE and classifier (B0: 9,340 + 1,000); B1 hook-counted.
 MADDS = {"efficientnet_b0": 385_814_752, "efficientnet_b1": 686_802_832}
 ACTIVATIONS = (6_748_036, 10_884_328, 13_832_834, 23_831_296, 49_489_032, 98_857_400)

@@ -75,10 +75,15 @@ _V3_WIDTHS = {"large": (0.75,), "small": (0.5, 0.75)}
 
 
 def _widened(spec: NetworkSpec, width: float) -> NetworkSpec:
-    """Reference: MobileNetV2 (arXiv 1801.04381), sec. 4: the last convolution is widened only above 1."""
+    """V2's last convolution is widened only above 1, V3's never; V3's stem keeps its channels below 0.75.
+
+    Reference: MobileNetV2 (arXiv 1801.04381), sec. 4; timm, models/mobilenetv3.py.
+    """
+    late = spec.head == "late"
     scaled = scale(spec, depth=1.0, width=width, resolution=spec.resolution)
-    kept = spec.head == "late" or width < 1
-    return replace(scaled, head_channels=spec.head_channels) if kept else scaled
+    head = spec.head_channels if late or width < 1 else scaled.head_channels
+    stem = spec.stem_channels if late and width < 0.75 else scaled.stem_channels
+    return replace(scaled, stem_channels=stem, head_channels=head)
 
 
 def _percent(width: float) -> str:
