@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from mnas.errors import InputError, SearchError
 from mnas.search_space import Coefficients, NetworkSpec, compound_scale, network_cost
+from mnas.search_space.spec import LEAST_RESOLUTION
 
 Evidence = TypeVar("Evidence")
 
@@ -193,7 +194,7 @@ class _Staircases:
                 if other < max(0.0, phi - PHI_LESS):
                     continue
                 grown = compound_scale(self.base, other, self.coefficients)
-                shape = replace(grown, resolution=1)
+                shape = replace(grown, resolution=LEAST_RESOLUTION)
                 if shape not in seen and self._fits(grown):
                     seen.add(shape)
                     yield other, grown
@@ -235,7 +236,10 @@ class _Staircases:
 
     def _trimmed(self, grown: NetworkSpec, phi: float, aim: float) -> _Step:
         """At the greatest even resolution whose estimate is at most `aim`, within one phi of the rule's."""
-        fits, too_large = 1, int(grown.resolution * self.coefficients.gamma) // RESOLUTION_STEP + 1
+        fits, too_large = (
+            LEAST_RESOLUTION // RESOLUTION_STEP,
+            int(grown.resolution * self.coefficients.gamma) // RESOLUTION_STEP + 1,
+        )
         while too_large - fits > 1:
             middle = (fits + too_large) // 2
             if self.estimate(replace(grown, resolution=middle * RESOLUTION_STEP)) <= aim:

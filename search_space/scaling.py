@@ -5,7 +5,7 @@ from math import ceil, isfinite, lcm
 
 from mnas.errors import InputError
 from mnas.search_space.rounding import round_filters
-from mnas.search_space.spec import GROUPED, INTERLEAVED, NetworkSpec, StageSpec
+from mnas.search_space.spec import GROUPED, INTERLEAVED, LEAST_RESOLUTION, NetworkSpec, StageSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def _widened(stage: StageSpec, width: float, divisor: int, least: float) -> Stag
 
 
 def compound_scale(spec: NetworkSpec, phi: float, coefficients: Coefficients = Coefficients()) -> NetworkSpec:
-    """The pure rule: depth alpha^phi, width beta^phi, resolution round(resolution x gamma^phi).
+    """The pure rule: depth alpha^phi, width beta^phi, resolution round(resolution x gamma^phi), at least 8 pixels.
 
     The released EfficientNets follow it only roughly: B1 is (depth 1.1, width 1.0, 240 pixels), and their depth
     grows less than alpha^phi. See `RELEASED`.
@@ -106,7 +106,7 @@ def compound_scale(spec: NetworkSpec, phi: float, coefficients: Coefficients = C
         spec,
         depth=coefficients.alpha**phi,
         width=coefficients.beta**phi,
-        resolution=max(1, round(spec.resolution * coefficients.gamma**phi)),
+        resolution=max(LEAST_RESOLUTION, round(spec.resolution * coefficients.gamma**phi)),
     )
 
 
