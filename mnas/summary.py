@@ -255,39 +255,3 @@ def status_summary(status: Mapping[str, Any]) -> str:
     if status["resume"] is not None:
         lines.append(f"  go on with: {status['resume']}")
     return "\n".join(lines)
-
-
-def zoo_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Published networks with their counts; their published accuracy, measured latency and its ratio where known."""
-    accurate = any(row.get("top1") is not None for row in rows)
-    measured, compared = (any(key in row for row in rows) for key in ("latency_ms", "latency_ratio"))
-    header = [
-        "network",
-        "params",
-        "MAdds",
-        "activations",
-        "resolution",
-        *(["top-1"] if accurate else []),
-        *(["latency", "interval"] if measured else []),
-        *(["ratio", "interval"] if compared else []),
-    ]
-    body = []
-    for row in rows:
-        cells = [
-            row["name"],
-            *(f"{row[key]:,}" for key in ("params", "madds", "activations")),
-            str(row["resolution"]),
-        ]
-        if accurate:
-            cells.append("" if row["top1"] is None else f"{100 * row['top1']:.1f} %")
-        if measured and row["latency_ms"] is None:
-            cells += ["-", row["status"]]
-        elif measured:
-            cells.append(f"{row['latency_ms']:.2f} ms")
-            cells.append(f"{row['latency_low_ms']:.2f}-{row['latency_high_ms']:.2f} {row['status']}")
-        if compared:
-            low, high = row.get("latency_ratio_low"), row.get("latency_ratio_high")
-            cells.append(f"{row['latency_ratio']:.3f}")
-            cells.append("" if low is None else f"{low:.3f}-{high:.3f}")
-        body.append(cells)
-    return table(header, body)

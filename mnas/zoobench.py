@@ -1,7 +1,7 @@
-"""Published networks measured on a device: many in groups, or a few beside each other."""
+"""Published networks in rows, and measured on a device: many in groups, or a few beside each other."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from mnas.errors import InputError, MeasurementError
@@ -11,13 +11,13 @@ from mnas.search.measured import measured_on
 from mnas.search.reporting import Reporter
 from mnas.search_space import NetworkSpec, network_cost
 from mnas.zoo import MEMBERS, member, own_name, published
-from mnas.zoo.member import Member
 
 # Networks that share processes. Chosen here: all of a group are in memory at once (EfficientNet-B7 alone takes some 2
 # GiB), and the more there are the rarer each is timed.
 GROUP, GROUP_MADDS = 8, 12e9
 # Seconds for the first try of a group, and for each of the networks that are compared.
 GROUP_S, COMPARED_S = 24.0, 8.0
+LISTED = 5  # names in a warning; chosen here
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,42 @@ class Wanted:
     seed: int = 0
     host: Host = LOCAL
 
-    def sized(self, entry: Member) -> NetworkSpec:
-        """The network at the resolution that is wanted."""
-        return entry.spec if self.resolution is None else replace(entry.spec, resolution=self.resolution)
+
+def network_row(name: str, resolution: int | None = None) -> dict[str, Any]:
+    """What is known of a published network without a measurement: its own counts, and the published figures.
+
+    Args:
+        name: of `mnas.zoo`, or an alias.
+        resolution: in pixels; None is the network's own.
+
+    Raises:
+        UnknownNameError: no such network.
+        InputError: a resolution below 8 pixels.
+    """
+    found = member(name)
+    return {
+        "name": own_name(name),
+        **network_fields(found.at(resolution)),
+        **found.published_fields(resolution),
+        "aliases": list(found.aliases),
+    }
+
+
+def list_zoo(resolution: int | None, reporter: Reporter) -> list[dict[str, Any]]:
+    """The row of every published network at a resolution in pixels, None is each network's own.
+
+    Raises:
+        InputError: a resolution below 8 pixels.
+    """
+    _warn_of_small({name: entry.at(resolution) for name, entry in MEMBERS.items()}, reporter)
+    return [network_row(name, resolution) for name in MEMBERS]
+
+
+def show_member(name: str, resolution: int | None, reporter: Reporter) -> dict[str, Any]:
+    """The row of one published network; raises as `network_row`."""
+    row = network_row(name, resolution)
+    _warn_of_small({row["name"]: member(name).at(resolution)}, reporter)
+    return row
 
 
 def measure_zoo(
@@ -78,10 +111,7 @@ def measure_zoo(
         where = found
         rows |= {name: _latency(found[name], wanted.host) for name in group}
     assert where is not None
-    networks = [
-        {"name": name, **network_fields(spec), **member(name).accuracy_fields(), **rows[name]}
-        for name, spec in specs.items()
-    ]
+    networks = [{**network_row(name, wanted.resolution), **rows[name]} for name in specs]
     return {"networks": networks, "conditions": _described(where)}
 
 
@@ -123,9 +153,7 @@ def compare_zoo(names: Sequence[str], wanted: Wanted, reporter: Reporter) -> dic
             "latency_ratio_high": item.ratio_high,
         }
         rows.append({"name": name, **_ratios(base, specs[name]), **ratio, **_latency(item, wanted.host)})
-    networks = [
-        {**row, **network_fields(specs[row["name"]]), **member(row["name"]).accuracy_fields()} for row in rows
-    ]
+    networks = [{**network_row(row["name"], wanted.resolution), **row} for row in rows]
     return {"networks": networks, "conditions": _described(found)}
 
 
@@ -146,7 +174,7 @@ def grouped(specs: Mapping[str, NetworkSpec]) -> list[list[str]]:
 def _chosen(names: Sequence[str] | None, below: int | None, wanted: Wanted) -> dict[str, NetworkSpec]:
     """By their own names, each once, in the order given."""
     asked = list(MEMBERS) if names is None else [own_name(name) for name in names]
-    specs = {name: wanted.sized(MEMBERS[name]) for name in asked}
+    specs = {name: MEMBERS[name].at(wanted.resolution) for name in asked}
     if below is not None:
         specs = {name: spec for name, spec in specs.items() if network_cost(spec).madds < below}
     if not specs:
@@ -155,9 +183,14 @@ def _chosen(names: Sequence[str] | None, below: int | None, wanted: Wanted) -> d
 
 
 def _warn_of_small(specs: Mapping[str, NetworkSpec], reporter: Reporter) -> None:
+    """One line for all that are too small in the same way."""
+    names: dict[str, list[str]] = {}
     for name, spec in specs.items():
         if spec.too_small is not None:
-            reporter.warn(f"{name}: {spec.too_small}")
+            names.setdefault(spec.too_small, []).append(name)
+    for text, small in names.items():
+        who = ", ".join(small) if len(small) <= LISTED else f"{len(small)} networks"
+        reporter.warn(f"{who}: {text}")
 
 
 def _measure(

@@ -35,7 +35,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("mnas", "search_space", "controllers", "latency"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tests").mkdir()
-    for name in ("conftest.py", "commands.py", "onnx_models.py", "test_readers.py"):
+    for name in ("conftest.py", "programs.py", "test_blocks.py"):
         shutil.copy(ROOT / "tests" / name, folder / "tests" / name)
     shutil.copy(ROOT / "pyproject.toml", folder / "pyproject.toml")
     (diff,) = re.findall(
@@ -61,7 +61,7 @@ def test_it_costs_what_its_layers_cost(copy: Path) -> None:
 
 def test_the_conformance_suite_takes_the_new_row_by_itself(copy: Path) -> None:
     done = run(
-        copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_readers.py", "-k", "sandglass"
+        copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_blocks.py", "-k", "sandglass"
     )
     assert done.returncode == 0, done.stdout
     found = re.search(r"(\d+) passed", done.stdout)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_readers import agree, outputs
+from programs import agree, outputs
 from torch import nn
 
 from mnas.errors import InputError

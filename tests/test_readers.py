@@ -1,18 +1,20 @@
-"""Torch module, ONNX graph and cost are three readers of one program: here they are held together."""
+"""Torch module, ONNX graph and cost read one program: primitive operations by hand, stems, heads, whole networks.
+
+The blocks are in `test_blocks.py`.
+"""
 
 import random
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import cycle, product
-from math import prod, sqrt
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
+from programs import agree, exports_and_compiles, images_of, outputs, run, session, weights_of
 from torch import nn
 from torchvision.ops import StochasticDepth
 
@@ -33,7 +35,6 @@ from mnas.search_space import (
     segment_program,
     segments,
 )
-from mnas.search_space.cost import operation_cost
 from mnas.search_space.efficientnetv2 import efficientnetv2_space
 from mnas.search_space.ghost import ghost_space
 from mnas.search_space.igcv3 import igcv3_space
@@ -51,7 +52,7 @@ from mnas.search_space.program import (
 )
 from mnas.search_space.regnet import regnet_space
 from mnas.search_space.resnet import resnet_rs_space
-from mnas.search_space.spec import HEADS, SKIPS, STEMS
+from mnas.search_space.spec import HEADS, STEMS
 from mnas.zoo import published
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,127 +71,6 @@ NETWORKS = (
     ),
     *("mobilenetv2", "mobilenetv3_small", "resnet_18", "resnet_rs_50", "regnet_x_200mf", "regnet_y_400mf"),
 )
-
-
-def randomise(module, seed):
-    """Draws every entry of the state dict that is not a counter, so that signals keep their size."""
-    generator = torch.Generator().manual_seed(seed)
-    for name, tensor in module.state_dict().items():
-        noise = torch.randn(tensor.shape, generator=generator)
-        if tensor.ndim > 1:
-            tensor.copy_(noise / prod(tensor.shape[1:]) ** 0.5)
-        elif name.endswith(("running_mean", "bias")):
-            tensor.copy_(0.3 * noise)
-        elif not name.endswith("num_batches_tracked"):
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
-
-
-def weights_of(module):
-    return {name: tensor.numpy() for name, tensor in module.state_dict().items()}
-
-
-def session(model):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-
-
-def run(model, images):
-    (result,) = session(model).run(None, {"image": images})
-    return result
-
-
-def images_of(in_shape, batch):
-    return np.random.default_rng(3).standard_normal((batch, *in_shape), dtype=np.float32)
-
-
-def outputs(block, batch, *, graph_of=None):
-    """The block's output by torch and by onnxruntime, with the same random weights and images."""
-    module = build_block(block).eval()
-    randomise(module, seed=2)
-    images = images_of(block.in_shape, batch)
-    with torch.no_grad():
-        ours = module(torch.from_numpy(images)).numpy()
-    model = build_block_graph(graph_of or block, weights=weights_of(module), batch=batch)
-    onnx.checker.check_model(model, full_check=True)
-    return ours, run(model, images)
-
-
-def agree(ours, theirs):
-    np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=2e-5 * max(1.0, ours.std()))
-
-
-EXPANSIONS_AND_GROUPS = {
-    "mbconv": (3, 1),
-    "fused_mbconv": (3, 1),
-    "bottleneck": (2, 1),
-    "xblock": (1, 2),
-    "igcv1": (1, 2),
-    "igcv2": (1, 2),
-    "igcv3": (3, 2),
-    "ghost": (2.5, 1),
-}
-
-
-def block_of(op, kernel, stride, se_ratio, skip, *, out=CHANNELS, size=(8, 7), style=None, drop_path=0.0):
-    expansion, groups = EXPANSIONS_AND_GROUPS.get(op, (1, 1))
-    stage = StageSpec(op, kernel, stride, out, 1, expansion, se_ratio, skip, groups)
-    return BLOCKS[op](Layer(stage, (CHANNELS, *size), stride, style or Style(), drop_path))
-
-
-# Kernels of 5 where a kernel can make a difference: in the branch, and in the shortcut that has one.
-CASES = [
-    case
-    for case in product(BLOCKS, (3, 5), (1, 2), (0.0, 0.25), SKIPS)
-    if case[1] == 3 or (case[3] and case[4] in ("identity", "depthwise"))
-]
-
-
-@pytest.mark.parametrize(("op", "kernel", "stride", "se_ratio", "skip"), CASES)
-def test_torch_onnx_and_cost_agree_on_every_block(op, kernel, stride, se_ratio, skip):
-    """Narrower, equal and wider; odd and even heights and widths, one pixel; both paddings."""
-    variants = product((6, 8, 12), ((9, 6), (8, 7), (1, 2)), ("symmetric", "same"))
-    turns = cycle(product(("relu", "silu", "relu6"), (1, 2, 1)))
-    next(turns)
-    for (out, size, padding), (activation, batch) in zip(variants, turns, strict=False):
-        style = Style(activation, padding=padding)
-        block = block_of(op, kernel, stride, se_ratio, skip, out=out, size=size, style=style)
-        ours, theirs = outputs(block, batch)
-        assert ours.shape == (batch, *block.out_shape)
-        assert block.out_shape == (out, -(-size[0] // stride), -(-size[1] // stride))
-        agree(ours, theirs)
-
-
-@pytest.mark.parametrize(("op", "kernel", "stride", "se_ratio", "skip"), CASES)
-def test_counted_parameters_and_madds_are_the_analytic_ones(op, kernel, stride, se_ratio, skip):
-    for out, padding in ((6, "symmetric"), (8, "same"), (12, "symmetric")):
-        block = block_of(op, kernel, stride, se_ratio, skip, out=out, style=Style(padding=padding))
-        costs = [operation_cost(operation) for _, operation in walk(block)]
-        module = build_block(block)
-        assert sum(parameter.numel() for parameter in module.parameters()) == sum(c.params for c in costs)
-        assert count_madds(module, block.in_shape) == sum(c.madds for c in costs)
-
-
-BASE = ("mbconv", 5, 2, 0.25, "pool")
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        block_of(*BASE, out=12, style=Style("relu")),
-        block_of(*BASE, out=12, style=Style(norm_eps=1e-2)),
-        block_of(*BASE, out=12, style=Style(padding="same")),
-        block_of("mbconv", 5, 2, 0.25, "none", out=12),
-    ],
-    ids=["activation", "eps", "padding", "skip"],
-)
-def test_the_comparison_sees_another_block(other):
-    block = block_of(*BASE, out=12)
-    agree(*outputs(block, 1))
-    with pytest.raises(AssertionError):
-        agree(*outputs(block, 1, graph_of=other))
 
 
 def test_same_padding_is_tensorflows():
@@ -349,37 +229,7 @@ def test_random_networks_of_the_spaces_agree(make, seed):
 def test_published_networks_agree_export_and_compile(name):
     spec = replace(published(name), resolution=48, num_classes=9)
     agree(*outputs(network_program(spec), 2))
-    module = build_module(spec).eval()
-    images = torch.from_numpy(images_of((3, 48, 48), 2))
-    exported = torch.export.export(module, (images,))
-    compiled = torch.compile(module, fullgraph=True, backend="eager")
-    with torch.no_grad():
-        logits = module(images)
-        torch.testing.assert_close(exported.module()(images), logits)
-        torch.testing.assert_close(compiled(images), logits)
-    torch.compiler.reset()
-
-
-def test_a_block_with_every_kind_of_step_exports_and_compiles():
-    _exports_and_compiles(
-        block_of("mbconv", 5, 2, 0.25, "pool", out=12, style=Style(padding="same"), drop_path=0.5)
-    )
-
-
-@pytest.mark.parametrize("op", ["basic", "bottleneck", "xblock", "igcv1", "igcv2", "igcv3", "ghost"])
-@pytest.mark.parametrize("skip", SKIPS)
-def test_blocks_with_skips_export_and_compile(op, skip):
-    _exports_and_compiles(block_of(op, 3, 2, 0.25, skip, out=12, style=Style("relu"), drop_path=0.5))
-
-
-def _exports_and_compiles(block):
-    module = build_block(block).eval()
-    images = torch.from_numpy(images_of(block.in_shape, 2))
-    with torch.no_grad():
-        logits = module(images)
-        torch.testing.assert_close(torch.export.export(module, (images,)).module()(images), logits)
-        torch.testing.assert_close(torch.compile(module, fullgraph=True, backend="eager")(images), logits)
-    torch.compiler.reset()
+    exports_and_compiles(build_module(spec), (3, 48, 48))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -394,19 +244,6 @@ def test_the_module_prints_as_its_blocks():
     assert text.count(": MBConv(") == 15
     assert text.count(": SepConv(") == 1
     assert text.count(": SqueezeExcite(") == 16
-
-
-def test_drop_path_drops_whole_samples_in_training_only():
-    plain, dropping = (block_of("mbconv", 3, 1, 0.0, "identity", drop_path=rate) for rate in (0.0, 0.75))
-    images = torch.from_numpy(images_of(plain.in_shape, 64))
-    reference, module = build_block(plain, seed=1), build_block(dropping, seed=1)
-    torch.manual_seed(0)
-    branch = reference(images) - images
-    dropped = module(images) - images
-    kept = dropped.abs().amax((1, 2, 3)) > 0
-    assert 4 <= kept.sum() <= 32  # 16 expected of 64
-    torch.testing.assert_close(dropped[kept], branch[kept] / 0.25)  # scaled by the survival
-    torch.testing.assert_close(module.eval()(images), reference.eval()(images))
 
 
 def test_drop_path_is_left_out_where_nothing_is_dropped():

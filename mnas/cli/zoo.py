@@ -16,38 +16,6 @@ zoo = typer.Typer(
 app.add_typer(zoo, name="zoo")
 
 
-@zoo.command("list")
-def zoo_list(as_json: Json = False, debug: Debug = False) -> None:
-    """Lists the published networks: parameters, multiply-adds, activations, published accuracy."""
-    from mnas.records import network_fields
-    from mnas.summary import zoo_table
-    from mnas.zoo import MEMBERS
-
-    rows = [
-        {"name": name, **network_fields(member.spec), **member.accuracy_fields()}
-        for name, member in MEMBERS.items()
-    ]
-    print_result({"networks": rows}, zoo_table(rows), as_json)
-
-
-@zoo.command("show")
-def zoo_show(
-    name: Annotated[str, typer.Argument(help="A published network, see `mnas zoo list`.")],
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Shows one published network: its counts and blocks."""
-    from mnas.records import network_fields
-    from mnas.summary import zoo_table
-    from mnas.zoo import member
-
-    found = member(name)
-    fields = {"name": name, **network_fields(found.spec), **found.accuracy_fields()}
-    source = [f"top-1: {found.source}"] if found.source else []
-    text = "\n".join([zoo_table([fields]), *source, "", *(fields["block_strings"] or [])])
-    print_result(fields, text, as_json)
-
-
 Names = Annotated[list[str] | None, typer.Argument(help="Published networks. [default: all]")]
 Threads = Annotated[int, typer.Option(help="Threads of the network.")]
 Batch = Annotated[int, typer.Option(help="Images per run.")]
@@ -56,6 +24,35 @@ Seed = Annotated[int, typer.Option(help="Of the order and the intervals.")]
 Html = Annotated[
     Path | None, typer.Option("--html", help="Write table and plots to this file, which opens offline.")
 ]
+
+
+@zoo.command("list")
+def zoo_list(resolution: Resolution = None, as_json: Json = False, debug: Debug = False) -> None:
+    """Lists the published networks: parameters, multiply-adds, activations, and what is published of them."""
+    from mnas.console import ConsoleReporter
+    from mnas.zoobench import list_zoo
+    from mnas.zootext import list_text
+
+    with ConsoleReporter() as reporter:
+        rows = list_zoo(resolution, reporter)
+    print_result({"networks": rows}, list_text(rows), as_json)
+
+
+@zoo.command("show")
+def zoo_show(
+    name: Annotated[str, typer.Argument(help="A published network, see `mnas zoo list`.")],
+    resolution: Resolution = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Shows one published network: its counts, what is published of it, and its blocks."""
+    from mnas.console import ConsoleReporter
+    from mnas.zoobench import show_member
+    from mnas.zootext import show_text
+
+    with ConsoleReporter() as reporter:
+        row = show_member(name, resolution, reporter)
+    print_result(row, show_text(row), as_json)
 
 
 @zoo.command("measure")
@@ -117,9 +114,9 @@ def _wanted(threads: int, batch: int, resolution: int | None, device: str, seed:
 
 
 def _print_zoo(result: dict[str, Any], html: Path | None, as_json: bool) -> None:
-    from mnas.summary import zoo_table
+    from mnas.zootext import measured_text
 
-    text = f"{zoo_table(result['networks'])}\n\n{result['conditions']}"
+    text = f"{measured_text(result['networks'])}\n\n{result['conditions']}"
     if html is not None:
         from mnas.report import write_zoo_page
 

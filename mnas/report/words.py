@@ -4,20 +4,14 @@ import re
 
 from mnas.report.data import Latency, Network, RunData
 from mnas.units import format_count
+from mnas.zoo import MEMBERS
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-NAMES = {
-    "efficientnet_b0": "EfficientNet-B0",
-    "mnasnet_a1": "MnasNet-A1",
-    "mnasnet_b1": "MnasNet-B1",
-    "mnasnet_small": "MnasNet-small",
-    "mobilenetv2": "MobileNetV2",
-}
 
 
 def name_of(name: str) -> str:
-    """A published network's name as its paper writes it; another as it is."""
-    return NAMES.get(name, name)
+    """A published network's name as its publisher writes it; another as it is."""
+    return MEMBERS[name].title if name in MEMBERS else name
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -12,9 +12,21 @@ from mnas.report.figure import Figure, bars, layout_of, logarithmic, per_cent, s
 from mnas.report.offline import figure_json, own, plotly, policy, template
 
 Row = Mapping[str, Any]
-# Of families, by the first word of a name; told apart by shape as well.
+# Of families; told apart by shape as well. Colours and shapes are as many as have no common divisor, so that pairs do
+# not come again before there are ninety families.
 _COLOURS = ("#c2410c", "#1d4ed8", "#15803d", "#7e22ce", "#b45309", "#0e7490", "#be185d", "#475569", "#4d7c0f")
-_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "x", "triangle-down", "hexagon")
+_SYMBOLS = (
+    "circle",
+    "diamond",
+    "square",
+    "triangle-up",
+    "cross",
+    "star",
+    "x",
+    "triangle-down",
+    "hexagon",
+    "pentagon",
+)
 
 
 def write_zoo_page(result: Mapping[str, Any], path: Path) -> None:
@@ -48,7 +60,7 @@ def render_zoo(result: Mapping[str, Any]) -> str:
         rows=rows,
         compared=any("latency_ratio" in row for row in rows),
         unknown=len(measured) - len(accurate),
-        sources=sorted({row["top1_source"] for row in rows if row["top1_source"]}),
+        sources=sorted({row["published_source"] for row in rows if row["top1"] is not None}),
         conditions=result["conditions"],
         figures={name: figure_json(figure) for name, figure in figures.items() if figure is not None},
         words=words,
@@ -74,21 +86,17 @@ def _top1(row: Row) -> float:
     return per_cent(row["top1"])
 
 
-def _family(name: str) -> str:
-    return name.split("_")[0]
-
-
 def _figure(rows: Sequence[Row], x: str, y: str, x_of: Any, y_of: Any, hover: str) -> Figure | None:
     """A point for each network, one colour and shape for each family; latencies and multiply-adds on a log scale."""
     if len(rows) < 2:
         return None
     traces: list[Figure] = []
-    for number, family in enumerate(dict.fromkeys(_family(row["name"]) for row in rows)):
-        mine = sorted((row for row in rows if _family(row["name"]) == family), key=x_of)
+    for number, family in enumerate(dict.fromkeys(row["family"] for row in rows)):
+        mine = sorted((row for row in rows if row["family"] == family), key=x_of)
         colour = _COLOURS[number % len(_COLOURS)]
         spans = [(row["latency_ms"], row["latency_low_ms"], row["latency_high_ms"]) for row in mine]
         trace: Figure = {
-            "type": "scatter", "mode": "lines+markers", "name": safe(words.name_of(family)),
+            "type": "scatter", "mode": "lines+markers", "name": safe(family),
             "x": [x_of(row) for row in mine], "y": [y_of(row) for row in mine],
             "text": [safe(row["name"]) for row in mine],
             "marker": {"size": 8, "color": colour, "symbol": _SYMBOLS[number % len(_SYMBOLS)]},

@@ -9,10 +9,10 @@ from dataclasses import replace
 from mnas.search_space.block_strings import decode_stages
 from mnas.search_space.scaling import RELEASED, released, scale
 from mnas.search_space.spec import NetworkSpec, Style
-from mnas.zoo.member import Member
+from mnas.zoo.member import TIMM_RESULTS, Figures, Member
 
 PAPER = "arXiv 1905.11946v5, Table 2"
-LITE = "tensorflow/tpu, models/official/efficientnet/lite/README.md"
+LITE = "tensorflow/tpu 07e173cc, models/official/efficientnet/lite/README.md"
 
 # EfficientNet (arXiv 1905.11946), Table 1; survival 0.8: efficientnet_builder.py.
 B0 = NetworkSpec(
@@ -30,15 +30,29 @@ B0 = NetworkSpec(
     ),
     head_channels=1280,
 )
-# Percent. B8's and L2's were published with other training (AdvProp; Noisy Student) and are not given here.
-_TOP1 = (77.1, 79.1, 80.1, 81.6, 82.9, 83.6, 84.0, 84.3)
-# Width, depth, resolution, dropout, top-1 in percent.
+# Top-1 in percent, parameters, multiply-adds. B8 and L2 are not in the paper: timm measured the weights that were
+# released of them, B8's trained with RandAugment, L2's with Noisy Student on 300 million more images.
+_PAPER = {
+    "b0": (77.1, 5.3e6, 0.39e9),
+    "b1": (79.1, 7.8e6, 0.70e9),
+    "b2": (80.1, 9.2e6, 1.0e9),
+    "b3": (81.6, 12e6, 1.8e9),
+    "b4": (82.9, 19e6, 4.2e9),
+    "b5": (83.6, 30e6, 9.9e9),
+    "b6": (84.0, 43e6, 19e9),
+    "b7": (84.3, 66e6, 37e9),
+}
+_FIGURES = {size: Figures(PAPER, *row) for size, row in _PAPER.items()} | {
+    "b8": Figures(f"{TIMM_RESULTS}: tf_efficientnet_b8.ra_in1k", 85.368),
+    "l2": Figures(f"{TIMM_RESULTS}: tf_efficientnet_l2.ns_jft_in1k", 88.352),
+}
+# Width, depth, resolution, dropout; top-1 in percent, parameters, multiply-adds.
 _LITE = (
-    (1.0, 1.0, 224, 0.2, 75.1),
-    (1.0, 1.1, 240, 0.2, 76.7),
-    (1.1, 1.2, 260, 0.3, 77.6),
-    (1.2, 1.4, 280, 0.3, 79.8),
-    (1.4, 1.8, 300, 0.3, 81.5),
+    ((1.0, 1.0, 224, 0.2), (75.1, 4.7e6, 407e6)),
+    ((1.0, 1.1, 240, 0.2), (76.7, 5.4e6, 631e6)),
+    ((1.1, 1.2, 260, 0.3), (77.6, 6.1e6, 899e6)),
+    ((1.2, 1.4, 280, 0.3), (79.8, 8.2e6, 1.44e9)),
+    ((1.4, 1.8, 300, 0.3), (81.5, 13.0e6, 2.64e9)),
 )
 
 
@@ -60,16 +74,12 @@ def _lite(width: float, depth: float, resolution: int, dropout: float) -> Networ
     )
 
 
-def _members() -> dict[str, Member]:
-    members = {}
-    for number, name in enumerate(RELEASED):
-        top1 = _TOP1[number] if number < len(_TOP1) else None
-        members[name] = Member.of(released(B0, name), top1, PAPER)
-    for number, (width, depth, resolution, dropout, top1) in enumerate(_LITE):
-        members[f"efficientnet_lite{number}"] = Member.of(
-            _lite(width, depth, resolution, dropout), top1, LITE
-        )
-    return members
-
-
-MEMBERS = _members()
+MEMBERS: dict[str, Member] = {
+    name: Member(f"EfficientNet-{size.upper()}", "EfficientNet", released(B0, name), _FIGURES[size])
+    for name, size in ((name, name.removeprefix("efficientnet_")) for name in RELEASED)
+} | {
+    f"efficientnet_lite{number}": Member(
+        f"EfficientNet-Lite{number}", "EfficientNet-Lite", _lite(*coefficients), Figures(LITE, *published)
+    )
+    for number, (coefficients, published) in enumerate(_LITE)
+}

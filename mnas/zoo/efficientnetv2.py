@@ -9,9 +9,9 @@ from dataclasses import replace
 from mnas.search_space.block_strings import decode_stages
 from mnas.search_space.scaling import scale
 from mnas.search_space.spec import NetworkSpec, Style
-from mnas.zoo.member import Member
+from mnas.zoo.member import Figures, Member
 
-RELEASE = "google/automl, efficientnetv2/README.md"
+RELEASE = "google/automl 25907c22, efficientnetv2/README.md"
 TENSORFLOW = Style(norm_eps=1e-3, padding="same")
 
 # Fused-MBConv with expansion 1 is a convolution. Reference: effnetv2_configs.py.
@@ -51,19 +51,29 @@ _STAGES = {
         "ir_r7_k3_s1_e6_c640_se0.25",
     ),
 }
-# Width, depth, evaluation resolution, dropout, top-1 in percent.
+# Width, depth, evaluation resolution, dropout.
 _SMALL = {
-    "b0": (1.0, 1.0, 224, 0.2, 78.7),
-    "b1": (1.0, 1.1, 240, 0.2, 79.8),
-    "b2": (1.1, 1.2, 260, 0.3, 80.5),
-    "b3": (1.2, 1.4, 300, 0.3, 82.1),
+    "b0": (1.0, 1.0, 224, 0.2),
+    "b1": (1.0, 1.1, 240, 0.2),
+    "b2": (1.1, 1.2, 260, 0.3),
+    "b3": (1.2, 1.4, 300, 0.3),
 }
-# Stem, evaluation resolution, dropout, top-1 in percent.
-_LARGE = {"s": (24, 384, 0.2, 83.9), "m": (24, 480, 0.3, 85.2), "l": (32, 480, 0.4, 85.7)}
+# Stem, evaluation resolution, dropout.
+_LARGE = {"s": (24, 384, 0.2), "m": (24, 480, 0.3), "l": (32, 480, 0.4)}
+# Top-1 in percent, parameters, multiply-adds.
+_FIGURES = {
+    "b0": (78.7, 7.1e6, 0.72e9),
+    "b1": (79.8, 8.1e6, 1.2e9),
+    "b2": (80.5, 10.1e6, 1.7e9),
+    "b3": (82.1, 14.4e6, 3.0e9),
+    "s": (83.9, 21.5e6, 8.4e9),
+    "m": (85.2, 54.1e6, 24.7e9),
+    "l": (85.7, 119.5e6, 56.3e9),
+}
 
 
 def _small(name: str) -> NetworkSpec:
-    width, depth, resolution, dropout, _ = _SMALL[name]
+    width, depth, resolution, dropout = _SMALL[name]
     base = NetworkSpec(32, decode_stages(_STAGES["b0"]), 1280, style=TENSORFLOW)
     # V2 rounds to the nearest multiple of 8, without the rule of 10 per cent: effnetv2_model.py, round_filters.
     scaled = scale(base, depth=depth, width=width, resolution=resolution, least=0.0)
@@ -71,11 +81,17 @@ def _small(name: str) -> NetworkSpec:
 
 
 def _large(name: str) -> NetworkSpec:
-    stem, resolution, dropout, _ = _LARGE[name]
+    stem, resolution, dropout = _LARGE[name]
     return NetworkSpec(stem, decode_stages(_STAGES[name]), 1280, resolution=resolution, dropout=dropout)
 
 
 MEMBERS: dict[str, Member] = {
-    f"efficientnetv2_{name}": Member.of(_small(name), row[-1], RELEASE, f"tf_efficientnetv2_{name}")
-    for name, row in _SMALL.items()
-} | {f"efficientnetv2_{name}": Member.of(_large(name), row[-1], RELEASE) for name, row in _LARGE.items()}
+    f"efficientnetv2_{size}": Member(
+        f"EfficientNetV2-{size.upper()}",
+        "EfficientNetV2",
+        _small(size) if size in _SMALL else _large(size),
+        Figures(RELEASE, *published),
+        (f"tf_efficientnetv2_{size}",) if size in _SMALL else (),
+    )
+    for size, published in _FIGURES.items()
+}

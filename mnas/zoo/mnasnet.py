@@ -1,13 +1,15 @@
 """MnasNet A1, B1 and small, and the first two at other widths, which widen all but the head."""
 
 from dataclasses import replace
+from functools import partial
 
 from mnas.search_space.block_strings import decode_stages
 from mnas.search_space.scaling import scale
 from mnas.search_space.spec import NetworkSpec, Style
-from mnas.zoo.member import Member
+from mnas.zoo.member import TIMM_RESULTS, Figures, Member, at_widths
 
-PAPER = "arXiv 1807.11626v3, Table 1"
+PAPER = "arXiv 1807.11626v3"
+RELEASE = "tensorflow/tpu 009812fb, models/official/mnasnet/README.md"
 _RELU = Style(activation="relu")
 
 # tensorflow/tpu, models/official/mnasnet/mnasnet_models.py.
@@ -60,7 +62,15 @@ SMALL = NetworkSpec(
     drop_path=0.0,
     style=_RELU,
 )
-WIDTHS = (0.5, 0.75, 1.4)  # those that timm has beside 1; that of A1's is called semnasnet there
+# By width: top-1 in percent, parameters, multiply-adds. 0.5, 0.75 and 1.4 are those that timm has beside 1.
+_A1 = {
+    1.0: Figures(f"{PAPER}, Table 1", 75.2, 3.9e6, 312e6),
+    0.5: Figures(RELEASE, 68.9, 2.1e6, 105.2e6),
+    0.75: Figures(RELEASE, 73.3, 2.9e6, 226.7e6),
+    1.4: Figures(RELEASE, 77.2, 6.1e6, 591.5e6),
+}
+_B1 = {1.0: Figures(f"{TIMM_RESULTS}: mnasnet_100.rmsp_in1k", 74.65), 0.5: None, 0.75: None, 1.4: None}
+_SMALL = Figures(f"{PAPER}, Table 4", 66.0, 2.0e6, 68e6)
 
 
 def _widened(spec: NetworkSpec, width: float) -> NetworkSpec:
@@ -68,15 +78,8 @@ def _widened(spec: NetworkSpec, width: float) -> NetworkSpec:
     return replace(scaled, head_channels=spec.head_channels)
 
 
-MEMBERS: dict[str, Member] = {
-    "mnasnet_a1": Member.of(A1, 75.2, PAPER, "semnasnet_100"),
-    "mnasnet_b1": Member.of(B1, None, "", "mnasnet_100"),
-    "mnasnet_small": Member.of(SMALL),
-}
-MEMBERS |= {
-    f"mnasnet_{name}_{round(100 * width):03}": Member.of(
-        _widened(spec, width), None, "", f"{timm}_{round(100 * width):03}"
-    )
-    for name, spec, timm in (("a1", A1, "semnasnet"), ("b1", B1, "mnasnet"))
-    for width in WIDTHS
-}
+MEMBERS: dict[str, Member] = (
+    at_widths("mnasnet_a1", "MnasNet-A1", _A1, partial(_widened, A1), timm="semnasnet")
+    | at_widths("mnasnet_b1", "MnasNet-B1", _B1, partial(_widened, B1), timm="mnasnet")
+    | {"mnasnet_small": Member("MnasNet-small", "MnasNet-small", SMALL, _SMALL)}
+)

@@ -1,13 +1,15 @@
 """MobileNetV2 and V3 at their widths."""
 
 from dataclasses import replace
+from functools import partial
 
 from mnas.search_space.block_strings import decode_stages
 from mnas.search_space.scaling import scale
 from mnas.search_space.spec import NetworkSpec, Style
-from mnas.zoo.member import Member
+from mnas.zoo.member import TIMM_RESULTS, Figures, Member, at_widths
 
 V2_PAPER, V3_PAPER = "arXiv 1801.04381v4, Table 4", "arXiv 1905.02244v5, Table 3"
+RELEASE = "tensorflow/models 0ba83cf0, research/slim/nets/mobilenet/README.md"
 
 # MobileNetV2 (arXiv 1801.04381), Table 2.
 V2 = NetworkSpec(
@@ -69,9 +71,20 @@ V3_SMALL = replace(
     ),
     head_channels=1024,
 )
-# Top-1 in percent by width; None where the papers' tables do not have it.
-_V2_TOP1 = {0.35: None, 0.5: None, 0.75: None, 1.4: 74.7}
-_V3_WIDTHS = {"large": (0.75,), "small": (0.5, 0.75)}
+# By width: top-1 in percent, parameters, multiply-adds.
+_V2 = {
+    1.0: Figures(V2_PAPER, 72.0, 3.4e6, 300e6),
+    0.35: Figures(RELEASE, 60.3, 1.66e6, 59e6),
+    0.5: Figures(RELEASE, 65.4, 1.95e6, 97e6),
+    0.75: Figures(RELEASE, 69.8, 2.61e6, 209e6),
+    1.4: Figures(V2_PAPER, 74.7, 6.9e6, 585e6),
+}
+_V3_LARGE = {1.0: Figures(V3_PAPER, 75.2, 5.4e6, 219e6), 0.75: Figures(RELEASE, 73.3, 4.0e6, 155e6)}
+_V3_SMALL = {
+    1.0: Figures(V3_PAPER, 67.4),
+    0.5: Figures(f"{TIMM_RESULTS}: mobilenetv3_small_050.lamb_in1k", 57.91),
+    0.75: Figures(RELEASE, 65.4, 2.4e6, 44e6),
+}
 
 
 def _widened(spec: NetworkSpec, width: float) -> NetworkSpec:
@@ -86,21 +99,8 @@ def _widened(spec: NetworkSpec, width: float) -> NetworkSpec:
     return replace(scaled, stem_channels=stem, head_channels=head)
 
 
-def _percent(width: float) -> str:
-    return f"{round(100 * width):03}"
-
-
-MEMBERS: dict[str, Member] = {
-    "mobilenetv2": Member.of(V2, 72.0, V2_PAPER, "mobilenetv2_100"),
-    "mobilenetv3_large": Member.of(V3_LARGE, 75.2, V3_PAPER, "mobilenetv3_large_100"),
-    "mobilenetv3_small": Member.of(V3_SMALL, 67.4, V3_PAPER, "mobilenetv3_small_100"),
-}
-MEMBERS |= {
-    f"mobilenetv2_{_percent(width)}": Member.of(_widened(V2, width), top1, V2_PAPER)
-    for width, top1 in _V2_TOP1.items()
-}
-MEMBERS |= {
-    f"mobilenetv3_{size}_{_percent(width)}": Member.of(_widened(spec, width))
-    for size, spec in (("large", V3_LARGE), ("small", V3_SMALL))
-    for width in _V3_WIDTHS[size]
-}
+MEMBERS: dict[str, Member] = (
+    at_widths("mobilenetv2", "MobileNetV2", _V2, partial(_widened, V2))
+    | at_widths("mobilenetv3_large", "MobileNetV3-Large", _V3_LARGE, partial(_widened, V3_LARGE))
+    | at_widths("mobilenetv3_small", "MobileNetV3-Small", _V3_SMALL, partial(_widened, V3_SMALL))
+)

@@ -5,12 +5,18 @@ changes no count.
 """
 
 from mnas.search_space.resnet import LAYERS, RS_LAYERS, resnet_network, resnet_rs_network
-from mnas.zoo.member import Member
+from mnas.zoo.member import Figures, Member
 
 TORCHVISION = "torchvision 0.29, weights IMAGENET1K_V1"
 RELEASE = "tensorflow/tpu 9e57561b, models/official/resnet/resnet_rs/README.md"
-# Top-1 in percent by depth.
-_TOP1 = {18: 69.758, 34: 73.314, 50: 76.130, 101: 77.374, 152: 78.312}
+# By depth: top-1 in percent, parameters, multiply-adds.
+_RESNETS = {
+    18: (69.758, 11_689_512, 1.814e9),
+    34: (73.314, 21_797_672, 3.664e9),
+    50: (76.130, 25_557_032, 4.089e9),
+    101: (77.374, 44_549_160, 7.801e9),
+    152: (78.312, 60_192_808, 11.514e9),
+}
 # By depth: resolution, dropout and drop connect rate of the configuration for the largest resolution that it was
 # released with (resnet_rs/configs), and top-1 in percent.
 _RS = {
@@ -25,17 +31,19 @@ _RS = {
 
 MEMBERS: dict[str, Member] = {
     f"resnet_{depth}": Member(
+        f"ResNet-{depth}",
+        "ResNet",
         resnet_network(layers, "basic" if depth < 50 else "bottleneck"),
-        round(_TOP1[depth] / 100, 5),
-        TORCHVISION,
+        Figures(TORCHVISION, *_RESNETS[depth]),
         (f"resnet{depth}",),
     )
     for depth, layers in LAYERS.items()
 } | {
     f"resnet_rs_{depth}": Member(
+        f"ResNet-RS-{depth}",
+        "ResNet-RS",
         resnet_rs_network(RS_LAYERS[depth], resolution=resolution, dropout=dropout, drop_path=drop_path),
-        round(top1 / 100, 5),
-        RELEASE,
+        Figures(RELEASE, top1),
         (f"resnetrs{depth}",),
     )
     for depth, (resolution, dropout, drop_path, top1) in _RS.items()
