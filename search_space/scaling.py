@@ -120,6 +120,9 @@ RELEASED: dict[str, tuple[float, float, int, float]] = {
     "efficientnet_b5": (1.6, 2.2, 456, 0.4),
     "efficientnet_b6": (1.8, 2.6, 528, 0.5),
     "efficientnet_b7": (2.0, 3.1, 600, 0.5),
+}
+# Those that came later, with other trainings (AdvProp, Noisy Student): likewise.
+RELEASED_LATER: dict[str, tuple[float, float, int, float]] = {
     "efficientnet_b8": (2.2, 3.6, 672, 0.5),
     "efficientnet_l2": (4.3, 5.3, 800, 0.5),
 }
@@ -131,7 +134,8 @@ def released(b0: NetworkSpec, name: str) -> NetworkSpec:
     Raises:
         InputError: no such name.
     """
-    if name not in RELEASED:
-        raise InputError(f"no released coefficients for {name!r}; known are {', '.join(RELEASED)}.")
-    width, depth, resolution, dropout = RELEASED[name]
+    known = RELEASED | RELEASED_LATER
+    if name not in known:
+        raise InputError(f"no released coefficients for {name!r}; known are {', '.join(known)}.")
+    width, depth, resolution, dropout = known[name]
     return replace(scale(b0, depth=depth, width=width, resolution=resolution), dropout=dropout)

@@ -96,13 +96,12 @@ def _wrapped(text: str) -> list[str]:
 def _function(function: Function, blocks: Blocks) -> str:
     """One function that makes the layers of a kind of block."""
     slots = body_slots(function.example)
-    parameters = ", ".join(
-        f"{name}: {_TYPES.get(slots[place].kind, 'int')}" for name, place in function.parameters
-    )
-    head = f"def {function.name}({parameters}) -> OrderedDict[str, nn.Module]:"
-    written = [head]
-    if len(head) > WIDTH:
-        written = [f"def {function.name}(", f"    {parameters}", ") -> OrderedDict[str, nn.Module]:"]
+    each = [f"{name}: {_TYPES.get(slots[place].kind, 'int')}" for name, place in function.parameters]
+    written = [f"def {function.name}({', '.join(each)}) -> OrderedDict[str, nn.Module]:"]
+    if len(written[0]) > WIDTH:
+        inner = f"    {', '.join(each)}"
+        rows = [inner] if len(inner) <= WIDTH else [f"    {parameter}," for parameter in each]
+        written = [f"def {function.name}(", *rows, ") -> OrderedDict[str, nn.Module]:"]
     written.append(f'    """{_summary(function)}"""')
     call = Call("OrderedDict", blocks.layers(function.example, function.texts))
     return "\n".join([*written, *lines(call, 4, "return ")])

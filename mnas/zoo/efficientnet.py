@@ -7,7 +7,7 @@ Norm and padding are those of timm's plain models (eps 1e-5, symmetric padding);
 from dataclasses import replace
 
 from mnas.search_space.block_strings import decode_stages
-from mnas.search_space.scaling import RELEASED, released, scale
+from mnas.search_space.scaling import RELEASED, RELEASED_LATER, released, scale
 from mnas.search_space.spec import NetworkSpec, Style
 from mnas.zoo.member import TIMM_RESULTS, Figures, Member
 
@@ -76,7 +76,7 @@ def _lite(width: float, depth: float, resolution: int, dropout: float) -> Networ
 
 MEMBERS: dict[str, Member] = {
     name: Member(f"EfficientNet-{size.upper()}", "EfficientNet", released(B0, name), _FIGURES[size])
-    for name, size in ((name, name.removeprefix("efficientnet_")) for name in RELEASED)
+    for name, size in ((name, name.removeprefix("efficientnet_")) for name in RELEASED | RELEASED_LATER)
 } | {
     f"efficientnet_lite{number}": Member(
         f"EfficientNet-Lite{number}", "EfficientNet-Lite", _lite(*coefficients), Figures(LITE, *published)
