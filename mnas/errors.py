@@ -14,6 +14,9 @@ class InputError(MnasError, ValueError):
     """Something given from outside is wrong, and nothing was run (exit code 2)."""
 
 
+MOST_NAMES = 20  # that a message lists (chosen here); of more it names the nearest
+
+
 class UnknownNameError(InputError, LookupError):
     """A name that no registry, space or table knows."""
 
@@ -21,9 +24,8 @@ class UnknownNameError(InputError, LookupError):
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         guess = f"; did you mean {near[0]!r}?" if near else "."
-        super().__init__(
-            f"unknown {kind} {name!r}{guess} Known: {', '.join(names)}.{' ' + hint if hint else ''}"
-        )
+        known_text = f" Known: {', '.join(names)}." if len(names) <= MOST_NAMES else ""
+        super().__init__(f"unknown {kind} {name!r}{guess}{known_text}{' ' + hint if hint else ''}")
 
 
 class RunDirectoryError(InputError, OSError):

@@ -1,5 +1,6 @@
 """Where a network comes from on the command line: a run, a file, or a published name."""
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from mnas.errors import InputError, RunDirectoryError, UnknownNameError
 from mnas.files import read_json
 from mnas.rundir import RunDirectory
 from mnas.search_space import NetworkSpec
-from mnas.zoo import ZOO, is_published, published
+from mnas.zoo import NAMES, is_published, published
 
 BASELINE = "baseline"
 
@@ -42,9 +43,11 @@ def find_source(what: str, network: str = BASELINE) -> Source:
         return Source(NetworkSpec.from_dict(read_json(path)), what)
     if is_published(what):
         return Source(published(what), what)
+    near = difflib.get_close_matches(what, NAMES, n=1, cutoff=0.5)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
     raise InputError(
         f"{what!r} is neither a run directory, nor a network's JSON file, nor one of the published networks "
-        f"({', '.join(ZOO)})."
+        f"(mnas zoo list).{guess}"
     )
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.testing
+from commands import mnas
 
 from mnas import zoobench
-from mnas.cli import app
 from mnas.errors import InputError, MeasurementError, UnknownNameError
 from mnas.latency import Conditions, Device, Measurement, MeasurementSet
 from mnas.report.words import name_of
@@ -58,8 +57,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def output(*arguments: str) -> tuple[int, str, str]:
-    done = typer.testing.CliRunner().invoke(app, ["zoo", *arguments])
-    return done.exit_code, done.stdout, done.stderr
+    done = mnas(Path.cwd(), "zoo", *arguments, code=None)
+    return done.returncode, done.stdout, done.stderr
 
 
 # --- members -----------------------------------------------------------------------------------------------

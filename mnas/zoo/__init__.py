@@ -11,7 +11,7 @@ MEMBERS: dict[str, Member] = {
     for name, member in family.MEMBERS.items()
 }
 ZOO: dict[str, NetworkSpec] = {name: member.spec for name, member in MEMBERS.items()}
-_NAMES = {alias: name for name, member in MEMBERS.items() for alias in (name, *member.aliases)}
+NAMES = {alias: name for name, member in MEMBERS.items() for alias in (name, *member.aliases)}
 
 
 def own_name(name: str) -> str:
@@ -20,9 +20,9 @@ def own_name(name: str) -> str:
     Raises:
         UnknownNameError: no such network; the nearest name is named.
     """
-    if name not in _NAMES:
-        raise UnknownNameError("network", name, _NAMES, hint="List them with: mnas zoo list")
-    return _NAMES[name]
+    if name not in NAMES:
+        raise UnknownNameError("network", name, NAMES, hint="List them with: mnas zoo list")
+    return NAMES[name]
 
 
 def member(name: str) -> Member:
@@ -41,4 +41,4 @@ def published(name: str) -> NetworkSpec:
 
 def is_published(name: str) -> bool:
     """Whether a network of that name or alias is there."""
-    return name in _NAMES
+    return name in NAMES
