@@ -15,38 +15,28 @@ from mnas.search_space import (
     network_cost,
     scale,
 )
-from mnas.search_space.ghost import ghost_space
-from mnas.search_space.igcv3 import igcv3_space
-from mnas.search_space.regnet import regnet_space
-from mnas.search_space.resnet import LAYERS, resnet_network
 from mnas.seeds import derive_seed
 from mnas.zoo import published
 
 # Published networks of the operations that every search may meet.
 PUBLISHED = ("efficientnet_b0", "mnasnet_a1", "mnasnet_b1", "mnasnet_small", "mobilenetv2")
-# How many of each group (chosen here: with the published ones and the extremes 96, eight groups of twelve).
-MEMBERS = {"mbconv": 25, "mnasnet": 21, "scaled": 11, "widened": 10, "small": 8, "families": 12}
+# How many of each group (chosen here: with the published ones and the extremes 84, seven groups of twelve, which take
+# some 95 s).
+MEMBERS = {"mbconv": 25, "mnasnet": 21, "scaled": 11, "widened": 10, "small": 8}
 # phi and widths cover EfficientNet-B0 to B4 and MnasNet's width multipliers (tensorflow/tpu, mnasnet README).
 PHI, WIDTHS = (0.3, 4.0), (0.35, 1.6)
-# Those of `families` have the kernels that the others lack: groups, permutations, concatenations, max pools. At 224
-# pixels a RegNet may take as long as ten of the others; these sizes keep that short.
-FAMILY_RESOLUTIONS = (96, 128, 160, 192)
 SMALL_RESOLUTIONS, SMALL_CLASSES = (32, 64, 96, 128, 160, 192), (10, 100, 1000)
 # The share of its scaled resolution to which a scaled network is trimmed, at the most.
 TRIM = 0.8
-RESNETS = (18, 34, 50)
 RESOLUTION = 224
 # Networks measured where another device's calibration is at hand: the fewest and the most (chosen here; from there on a
 # calibration of its own is the better use of the time).
 FEW, MOST_FEW = 10, 60
 
 
-_FAMILIES: tuple[Callable[..., SearchSpace], ...] = (regnet_space, igcv3_space, ghost_space)
-
-
 @dataclass(frozen=True, slots=True)
 class CalibrationNetwork:
-    """A network, its name, and its group: a space, `scaled`, `widened`, `small`, `families`, `published`."""
+    """A network, its name, and the group that it stands for: a space, `scaled`, `widened`, `small`, `published`."""
 
     name: str
     group: str
@@ -116,27 +106,11 @@ def _random_networks(rng: random.Random, members: dict[str, int]) -> list[Calibr
             either(), resolution=rng.choice(SMALL_RESOLUTIONS), num_classes=rng.choice(SMALL_CLASSES)
         ),
     }
-    drawn = [
+    return [
         CalibrationNetwork(f"{group} {number + 1}", group, draw[group]((number + rng.random()) / count))
         for group, count in members.items()
         for number in range(count)
-        if group in draw
     ]
-    return drawn + [
-        CalibrationNetwork(f"families {number + 1}", "families", _of_family(number, rng))
-        for number in range(members.get("families", 0))
-    ]
-
-
-def _of_family(number: int, rng: random.Random) -> NetworkSpec:
-    """A random network of `regnet`, `igcv3` or `ghost`, or a ResNet, by turns."""
-    resolution = rng.choice(FAMILY_RESOLUTIONS)
-    turn = number % (len(_FAMILIES) + 1)
-    if turn < len(_FAMILIES):
-        space = _FAMILIES[turn](resolution=resolution)
-        return space.decode(space.sample(rng))
-    depth = rng.choice(RESNETS)
-    return resnet_network(LAYERS[depth], "basic" if depth < 50 else "bottleneck", resolution=resolution)
 
 
 def _between(ends: tuple[float, float], share: float) -> float:

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -24,8 +23,7 @@ from mnas.latency import (
     this_device,
 )
 from mnas.latency.features import FEATURES, network_features
-from mnas.latency.kernels import Kind, segment_kernels
-from mnas.search_space import mbconv_space, mnasnet_space, network_cost, segments
+from mnas.search_space import mbconv_space, mnasnet_space, network_cost
 from mnas.zoo import published
 
 # Prices of a made-up device, ms per unit.
@@ -92,18 +90,12 @@ def small_networks(count):
 
 def test_the_networks_hold_every_operation_width_and_resolution_that_is_searched():
     networks = calibration_networks(0)
-    assert len(networks) == len({network.name for network in networks}) == 96
+    assert len(networks) == len({network.name for network in networks}) == 84
     stages = [stage for network in networks for stage in network.spec.stages]
-    ops = {stage.op for stage in stages}
-    assert ops >= {"conv", "sepconv", "mbconv", "xblock", "igcv3", "ghost"}
-    assert ops & {"basic", "bottleneck"}
-    assert {stage.kernel for stage in stages} >= {3, 5}
-    assert {stage.skip for stage in stages} >= {"identity", "none", "pool", "conv", "depthwise"}
+    assert {stage.op for stage in stages} == {"conv", "sepconv", "mbconv"}
+    assert {stage.kernel for stage in stages} == {3, 5}
+    assert {stage.skip for stage in stages} == {"identity", "none", "pool"}
     assert {network.spec.style.activation for network in networks} == {"silu", "relu", "relu6"}
-    kinds = {
-        kernel.kind for n in networks for part in segments(n.spec) for kernel, _ in segment_kernels(part)
-    }
-    assert kinds == set(get_args(Kind))  # every kernel that a network of ours can have is priced
     resolutions = {network.spec.resolution for network in networks}
     assert min(resolutions) <= 64
     assert max(resolutions) >= 300
@@ -135,7 +127,7 @@ def test_calibration_end_to_end_on_this_device(small_calibration):
 def test_calibration_finds_the_prices_of_a_made_up_device(made_up):
     made_up(noise=0.01)
     found = calibrate(Conditions())
-    assert found.error.n == 96
+    assert found.error.n == 84
     assert found.error.mape < 0.02
     for point in found.points:
         assert point.predicted_ms == pytest.approx(point.measured_ms, rel=0.15)
