@@ -303,7 +303,10 @@ def test_timm_weights_come_from_the_local_cache_alone(
             ("tiny.json", "--data", "digits", "--network", "scaled"),
             "only a run has a network called 'scaled'",
         ),
-        (("tiny.json", "--data", "digits", "--resolution", "4"), "resolution must be at least 8 pixels, got 4"),
+        (
+            ("tiny.json", "--data", "digits", "--resolution", "4"),
+            "resolution must be at least 8 pixels, got 4",
+        ),
         (("tiny.json", "--data", "digits", "--threads", "0"), "--threads must be at least 1, got 0"),
         (("tiny.json", "--data", "digits", "--device", "gpu"), "--device 'gpu' cannot be used"),
         (("tiny.json", "--data", "digits", "--from", "w.safetensors"), "cannot read w.safetensors"),
