@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mnas.errors import InputError
 from mnas.latency.kernel_prices import KernelPrices
-from mnas.latency.kernels import Kernel, kernel_times, named_kernels, segment_alignment
+from mnas.latency.kernels import Kernel, kernel_times, named_kernels, segment_counts
 from mnas.latency.operators import Operator
 from mnas.latency.predictor import SOURCE, StructuralPredictor
 from mnas.latency.stacking import Estimates, Stack
@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 Profiled = list[tuple[Kernel, float]]
 Rough = StructuralPredictor | KernelPrices
 
-FORMAT = "mnas.kernel_predictor/1"
+FORMAT = "mnas.kernel_predictor/2"
 # Folds of the kernels' held-out estimates (chosen here).
 FOLDS = 8
 # A profile counts if it took so many times its network's unprofiled run, give or take, relative to the usual
@@ -56,7 +56,7 @@ class KernelPredictor:
     stack: Stack
     device: str
     factor: float = 1.0
-    # By segment: ms by the rough estimate, ms by kernels, number of kernels, and of those that read unaligned channels.
+    # By segment: ms by the rough estimate, ms by kernels, and `segment_counts`.
     _rows: dict[Segment, Array] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -103,8 +103,8 @@ class KernelPredictor:
                 kernels,
             )
             kernels_held[fold] = prices.network_ms([networks[number] for number in fold])
-        alignment = np.array([_alignment(spec) for spec in networks], dtype=np.float64)
-        stack = Stack.fit(_estimates(networks, rough_held, kernels_held, *alignment.T), measured)
+        counts = np.array([_counts(spec) for spec in networks], dtype=np.float64)
+        stack = Stack.fit(_estimates(networks, rough_held, kernels_held, *counts.T), measured)
         return cls(rough, kernels, stack, device), stack.held_out_ms
 
     def predict(self, specs: Sequence[NetworkSpec]) -> list[LatencyEstimate]:
@@ -119,7 +119,7 @@ class KernelPredictor:
         new = list({segment for found in parts for segment in found if segment not in self._rows})
         both = zip(new, self.rough.parts_ms(new), self.kernels.parts_ms(new), strict=True)
         for segment, rough_ms, kernels_ms in both:
-            self._rows[segment] = np.array([rough_ms, kernels_ms, *segment_alignment(segment)])
+            self._rows[segment] = np.array([rough_ms, kernels_ms, *segment_counts(segment)])
         amounts = np.array([np.sum([self._rows[part] for part in found], axis=0) for found in parts])
         middle, half = self.stack.predict(_estimates(specs, *amounts.T))
         ms = self.factor * middle
@@ -222,12 +222,17 @@ def _at_level(
 
 
 def _estimates(
-    specs: Sequence[NetworkSpec], rough_ms: Array, kernels_ms: Array, kernels: Array, unaligned: Array
+    specs: Sequence[NetworkSpec],
+    rough_ms: Array,
+    kernels_ms: Array,
+    kernels: Array,
+    unaligned: Array,
+    rare: Array,
 ) -> Estimates:
-    """`kernels` is how many each network runs, `unaligned` how many of them read channels that fill no blocks."""
+    """The last three as `segment_counts` of whole networks."""
     resolution = np.array([spec.resolution for spec in specs], dtype=np.float64)
-    return Estimates(rough_ms, kernels_ms, resolution, unaligned / kernels)
+    return Estimates(rough_ms, kernels_ms, resolution, unaligned / kernels, rare / kernels)
 
 
-def _alignment(spec: NetworkSpec) -> list[int]:
-    return [sum(column) for column in zip(*map(segment_alignment, segments(spec)), strict=True)]
+def _counts(spec: NetworkSpec) -> list[int]:
+    return [sum(column) for column in zip(*map(segment_counts, segments(spec)), strict=True)]

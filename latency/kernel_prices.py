@@ -194,13 +194,18 @@ def _work(kernel: Kernel) -> tuple[float, ...]:
                 full_out * pixels * added,
             )
         case "grouped":
-            each = whole_blocks(inputs // groups) * whole_blocks(outputs // groups)
+            # Groups that do not fill their blocks leave the blocked layout: a matrix product for each group, of
+            # windows that are laid out one after another first.
+            madds = inputs * outputs // groups * window * pixels
+            plain = bool(inputs // groups % BLOCK or outputs // groups % BLOCK)
             return (
                 1.0,
-                groups * each * window * pixels,
-                inputs * outputs // groups * window * pixels,
+                madds * (not plain),
+                madds * plain,
+                float(groups * plain),
+                inputs * window * pixels * plain,
                 inputs * read + outputs * pixels,
-                full_out * pixels * added,
+                outputs * pixels * added,
             )
         case "depthwise":
             madds = full_in * pixels * window
@@ -231,8 +236,8 @@ def _shapes(kernels: Sequence[Kernel]) -> Array:
             kernel.size / 2,
             kernel.stride,
             kernel.added,
-            kernel.inputs % BLOCK == 0,
-            kernel.outputs % BLOCK == 0,
+            kernel.inputs // kernel.groups % BLOCK == 0,
+            kernel.outputs // kernel.groups % BLOCK == 0,
             whole_blocks(kernel.inputs) / kernel.inputs,
             whole_blocks(kernel.outputs) / kernel.outputs,
             math.log2(kernel.groups),

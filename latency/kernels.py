@@ -50,6 +50,8 @@ _ADDED_TO_NAMES = re.compile(r"(_token_\d+|_nchwc)*(/.*)?$")
 # What it may put between two operators: a change of memory layout belongs to the one that wanted it.
 _FUSED = ("relu", "relu6")  # with the convolution or addition before
 _CONVOLUTIONS = ("pointwise", "dense", "grouped", "depthwise")
+# Kinds that mobile networks lack. What stands between them is often run outside the blocked layout.
+RARE: tuple[Kind, ...] = ("grouped", "shuffle", "concat", "max_pool")
 
 
 class Kernel(NamedTuple):
@@ -96,10 +98,11 @@ def segment_kernels(segment: Segment) -> tuple[tuple[Kernel, int], ...]:
 
 
 @lru_cache(maxsize=65536)
-def segment_alignment(segment: Segment) -> tuple[int, int]:
-    """How many kernels a segment runs, and how many of them read channels that do not fill their blocks; cached."""
+def segment_counts(segment: Segment) -> tuple[int, int, int]:
+    """Kernels of a segment; those that read channels that do not fill their blocks; those of `RARE` kinds; cached."""
     counts = segment_kernels(segment)
-    return sum(n for _, n in counts), sum(n for kernel, n in counts if kernel.inputs % BLOCK)
+    unaligned = sum(n for kernel, n in counts if kernel.inputs % BLOCK)
+    return sum(n for _, n in counts), unaligned, sum(n for kernel, n in counts if kernel.kind in RARE)
 
 
 def named_kernels(spec: NetworkSpec) -> tuple[Named, ...]:

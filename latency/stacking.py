@@ -22,9 +22,9 @@ NEAR = 0.5
 # Where the two agree nothing tells them apart: as if one network more, whose two estimates lie 1 % apart, were right
 # half-way (chosen here).
 HALF_WAY = 0.01
-# Length scales of what is left: of size as above, of the logarithm of resolution, of the share of unaligned kernels
-# (chosen here; the amplitudes are learned).
-SCALES = np.array([1.0, 0.5, 0.3])
+# Length scales of what is left: of size as above, of the logarithm of resolution, of the shares of unaligned and of
+# rare kernels (chosen here; the amplitudes are learned).
+SCALES = np.array([1.0, 0.5, 0.3, 0.2])
 # A residual beyond this counts as this (chosen here): one network measured wrongly must not set the scale of all.
 LARGEST = 0.5
 # What an interval holds of what is measured.
@@ -46,12 +46,14 @@ class Estimates:
         kernels_ms: by the prices of kernels.
         resolution: in pixels.
         unaligned: share of kernels whose input channels do not fill their blocks, 0 to 1.
+        rare: share of kernels of kinds that mobile networks lack, 0 to 1.
     """
 
     rough_ms: Array
     kernels_ms: Array
     resolution: Array
     unaligned: Array
+    rare: Array
 
     @property
     def size(self) -> Array:
@@ -65,8 +67,8 @@ class Estimates:
 
     @property
     def points(self) -> Array:
-        """Size, resolution and alignment in length scales, `(n, 3)`."""
-        columns = np.column_stack([self.size, np.log(self.resolution), self.unaligned])
+        """Size, resolution and shares of kernels in length scales, `(n, 4)`."""
+        columns = np.column_stack([self.size, np.log(self.resolution), self.unaligned, self.rare])
         return np.asarray(columns / SCALES, dtype=np.float64)
 
 
@@ -173,7 +175,7 @@ class Stack:
 
     def _blend(self, new: Estimates) -> Array:
         """Natural logarithm of milliseconds from the two estimates alone."""
-        near = squared_exponential(new.size[:, None] / NEAR, self.known.size[:, None] / NEAR)
+        near = squared_exponential(_alike(new), _alike(self.known))
         near = near / np.maximum(near.sum(axis=1, keepdims=True), 1e-300)
         gap = self.known.gap
         wanted = np.clip(np.log(self.measured_ms / self.known.kernels_ms), -LARGEST, LARGEST)
@@ -196,3 +198,8 @@ class Stack:
     def _small(self, networks: Estimates) -> Array:
         """What grows towards small networks: (typical latency / latency)^2."""
         return np.asarray(np.exp(2 * (np.median(self.known.size) - networks.size)), dtype=np.float64)
+
+
+def _alike(networks: Estimates) -> Array:
+    """Size and share of rare kernels in the units of `NEAR`."""
+    return np.column_stack([networks.size / NEAR, networks.rare / SCALES[-1]])

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ from mnas.latency import (
     this_device,
 )
 from mnas.latency.features import FEATURES, network_features
-from mnas.search_space import mbconv_space, mnasnet_space, network_cost
+from mnas.latency.kernels import Kind, segment_kernels
+from mnas.search_space import mbconv_space, mnasnet_space, network_cost, segments
 from mnas.zoo import published
 
 # Prices of a made-up device, ms per unit.
@@ -90,11 +92,14 @@ def small_networks(count):
 
 def test_the_networks_hold_every_operation_width_and_resolution_that_is_searched():
     networks = calibration_networks(0)
-    assert len(networks) == len({network.name for network in networks}) == 84
+    assert len(networks) == len({network.name for network in networks}) == 96
     stages = [stage for network in networks for stage in network.spec.stages]
-    assert {stage.op for stage in stages} == {"conv", "sepconv", "mbconv"}
-    assert {stage.kernel for stage in stages} == {3, 5}
-    assert {stage.skip for stage in stages} == {"identity", "none", "pool"}
+    ops = {stage.op for stage in stages}
+    assert ops == {"conv", "sepconv", "mbconv", "xblock", "igcv3", "ghost", "basic"}
+    assert {stage.kernel for stage in stages} >= {3, 5}
+    assert {stage.skip for stage in stages} >= {"identity", "none", "pool", "conv", "depthwise"}
+    parts = {part for network in networks for part in segments(network.spec)}
+    assert {kernel.kind for part in parts for kernel, _ in segment_kernels(part)} == set(get_args(Kind))
     assert {network.spec.style.activation for network in networks} == {"silu", "relu", "relu6"}
     resolutions = {network.spec.resolution for network in networks}
     assert min(resolutions) <= 64
@@ -127,7 +132,7 @@ def test_calibration_end_to_end_on_this_device(small_calibration):
 def test_calibration_finds_the_prices_of_a_made_up_device(made_up):
     made_up(noise=0.01)
     found = calibrate(Conditions())
-    assert found.error.n == 84
+    assert found.error.n == 96
     assert found.error.mape < 0.02
     for point in found.points:
         assert point.predicted_ms == pytest.approx(point.measured_ms, rel=0.15)

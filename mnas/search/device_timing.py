@@ -89,7 +89,7 @@ def device_calibration(
                 f"{host.name} was calibrated on {calibration.made} ({path}; --recalibrate measures anew)"
             )
             return calibration
-    reporter.stage(f"calibrating: timing eighty-four networks on {host.name}, once")
+    reporter.stage(f"calibrating: timing ninety-six networks on {host.name}, once")
     calibration = calibrate(conditions, host=host, on_progress=reporter.progress)
     for text in calibration.warnings:
         reporter.warn(text)
