@@ -102,7 +102,9 @@ def test_the_report_is_there_and_is_made_again_from_the_run_alone(
     (copied / "run" / "report.html").unlink()
     made = result_of(mnas(copied, "report", "run", "--json"))
     assert made["path"] == str(copied / "run" / "report.html")
-    assert "9\N{NO-BREAK SPACE}ms" in Path(made["path"]).read_text()
+    again = Path(made["path"]).read_text()
+    assert "9\N{NO-BREAK SPACE}ms" in again
+    assert "Predicted against measured latency of the networks that the predictor was fitted to" in again
 
 
 def test_best_finds_the_stored_trial_for_another_target(copied: Path) -> None:

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from mnas.latency.calibrate import FORMAT
 from mnas.report.data import Calibration, CalibrationPoint, Family, Latency, Network, PredictorError
 from mnas.report.fields import Fields
 from mnas.search_space import NetworkSpec
 
-CALIBRATION_FORMAT = "mnas.calibration/3"
+# What is read here is the same in all of these.
+CALIBRATION_FORMATS = ("mnas.calibration/3", "mnas.calibration/4", FORMAT)
 
 
 def read_latency(fields: Fields) -> Latency | None:
@@ -66,7 +68,7 @@ def read_calibration(file: Path) -> Calibration | None:
     if not file.is_file():
         return None
     fields = Fields.read(file)
-    if fields.text("format") != CALIBRATION_FORMAT:
+    if fields.text("format") not in CALIBRATION_FORMATS:
         return None
     device = fields.object("device")
     return Calibration(

@@ -55,7 +55,8 @@ def read_run(path: Path, number: int = 0) -> RunData:
     budget = None if result is None else result.maybe_amount("budget")
     quantile = config.maybe_amount("latency_quantile") or DEFAULT_QUANTILE
     kind_of_reward = config.maybe_text("reward") or "hard"
-    goal = _GoalOf(run, number, len(targets), kind_of_reward, budget or target, quantile)
+    aim = _aim(run, kind_of_reward, budget or target, quantile) if len(targets) > 1 else None
+    goal = _GoalOf(run, number, len(targets), aim)
     trials = _tried(run, history, kind, goal, "baseline" in config)
     files = run.outputs(label)
     baseline = _winner(result, "baseline", files.baseline)
@@ -128,25 +129,25 @@ def _against(result: Fields | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _GoalOf:
-    """One of the targets of a run, and its rewards."""
+    """One of the targets of a run, and its rewards; `aim` is None where there is one target."""
 
     run: RunDirectory
     number: int
     targets: int
-    kind: str
-    budget: float
-    quantile: float
+    aim: Reward | None
 
     def reward(self, trial: Trial, kind: str) -> float:
         """Of a done trial: as it was told to the controller of this target."""
-        fields = Fields(self.run.trials, f"trial {trial.number}", {"reward": trial.reward})
-        if trial.lane % self.targets == self.number:
-            return fields.number("reward")
-        try:
-            aim = Reward(cast(Any, self.kind), self.budget, self.quantile)
-        except InputError as error:
-            raise RunDirectoryError(f"{self.run.config} is damaged: {error}") from error
-        return trial_reward(trial, aim, timed=kind == "latency")
+        if self.aim is None or trial.lane % self.targets == self.number:
+            return Fields(self.run.trials, f"trial {trial.number}", {"reward": trial.reward}).number("reward")
+        return trial_reward(trial, self.aim, timed=kind == "latency")
+
+
+def _aim(run: RunDirectory, kind: str, budget: float, quantile: float) -> Reward:
+    try:
+        return Reward(cast(Any, kind), budget, quantile)
+    except InputError as error:
+        raise RunDirectoryError(f"{run.config} is damaged: {error}") from error
 
 
 def _place(path: Path) -> str:
