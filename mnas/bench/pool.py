@@ -4,17 +4,20 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 
 from mnas.bench.drive import Run, Task, run
 from mnas.errors import SearchError
 
 # Each library's own; they are read when it is loaded, so they have to stand before a process starts.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Seconds for a process to end when it is asked to (chosen here).
+GRACE_S = 5.0
 
 
 def run_all(tasks: Sequence[Task], processes: int, done: Callable[[int, Task], None]) -> list[Run]:
@@ -42,8 +45,7 @@ def run_all(tasks: Sequence[Task], processes: int, done: Callable[[int, Task], N
                 done(len(found), tasks[number])
         except BaseException as error:
             executor.shutdown(wait=False, cancel_futures=True)
-            for child in set(multiprocessing.active_children()) - before:
-                child.terminate()
+            _end(set(multiprocessing.active_children()) - before)
             if isinstance(error, BrokenProcessPool):
                 raise SearchError(
                     "a process that ran controllers was ended from outside; too little memory? Use fewer --processes."
@@ -51,6 +53,17 @@ def run_all(tasks: Sequence[Task], processes: int, done: Callable[[int, Task], N
             raise
         executor.shutdown()
     return [found[number] for number in range(len(tasks))]
+
+
+def _end(children: Collection[BaseProcess]) -> None:
+    """Waits for them to end, by force where it takes too long."""
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.join(GRACE_S)
+        if child.is_alive():
+            child.kill()
+            child.join()
 
 
 @contextmanager
