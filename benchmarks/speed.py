@@ -86,7 +86,7 @@ def search(predictor: StructuralPredictor, accuracy: Any, target: float, trials:
 def exact_optimum(predictor: StructuralPredictor, target: float) -> float:
     """The best hard reward over all 104,485,552,128 networks, by dynamic programming over stages."""
     space, surrogate = mbconv_space(), imagenet_surrogate_additive()
-    small = space.decode([0] * len(space.choices))
+    small = space.decode(space.first)
     stem, *_, head = segments(small)
     scores, costs = [], []
     for number in range(7):

@@ -130,7 +130,7 @@ def solve(space: SearchSpace, model: SeparableModel) -> Front:
             f"space {space.name!r} does not say what its factors are, so nothing is known of how its networks are put "
             "together and no optimum can be proved. Give SearchSpace its factors."
         )
-    first = space.decode(space.architecture([0] * len(space.choices)))
+    first = space.decode(space.first)
     stem, second, *_, head = segments(first)
     fixed = model.fixed_cost + _cost(model, stem)
     partials = {second.in_shape: _Partial(np.zeros(1), np.array([fixed]))}
@@ -256,7 +256,7 @@ def _options(
             f"space {space.name!r}: factor {number} has {count} options, more than {MAX_OPTIONS}; split its choices "
             "into more factors."
         )
-    values = space.values([0] * len(space.choices))
+    values = space.values(space.first)
     offered: dict[Shape, dict[tuple[int, ...], tuple[float, float]]] = {}
     for genes in product(*(range(len(choice.options)) for choice in own)):
         values.update((c.name, c.options[gene]) for c, gene in zip(own, genes, strict=True))

@@ -121,6 +121,11 @@ class SearchSpace:
         """The product of the numbers of options."""
         return prod(len(choice.options) for choice in self.choices)
 
+    @property
+    def first(self) -> Architecture:
+        """The point of each choice's first option."""
+        return self.architecture([0] * len(self.choices))
+
     @cached_property
     def distinct(self) -> int | None:
         """The number of different networks, or None where it cannot be counted."""
@@ -247,6 +252,5 @@ def extremes(space: SearchSpace, cost: Callable[[NetworkSpec], float]) -> tuple[
                         best, best_cost, improved = candidate, candidate_cost, True
         return best
 
-    first = space.architecture([0] * len(space.choices))
     last = space.architecture([len(choice.options) - 1 for choice in space.choices])
-    return descend(first, 1.0), descend(last, -1.0)
+    return descend(space.first, 1.0), descend(last, -1.0)

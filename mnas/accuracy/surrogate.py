@@ -56,7 +56,7 @@ def covered() -> tuple[tuple[object, ...], tuple[dict[StageSpec, int], ...]]:
         for options in product(*(range(len(choice.options)) for choice in space.choices[first : first + 4])):
             genes[first : first + 4] = options
             stages[-1][space.decode(genes).stages[first // 4]] = len(stages[-1])
-    return _frame(space.decode([0] * len(space.choices))), tuple(stages)
+    return _frame(space.decode(space.first)), tuple(stages)
 
 
 def _differences(spec: NetworkSpec) -> list[str]:

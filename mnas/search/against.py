@@ -62,8 +62,7 @@ def equal_sides(
         expensive: whether trials that were refused before they were evaluated do not count.
     """
     mine, theirs = (
-        [t for t in history.known_now() if t.lane in side and not (expensive and t.status == "infeasible")]
-        for side in lanes
+        [t for t in history.known_now() if t.lane in side and t.counts(expensive=expensive)] for side in lanes
     )
     count = min(len(mine), len(theirs))
     first, second = (candidates(side[:count], cost) for side in (mine, theirs))

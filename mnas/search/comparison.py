@@ -17,7 +17,7 @@ COMPARED = ("efficientnet_b0", "mnasnet_a1", "mobilenetv2")
 
 def compared_networks(problem: Problem) -> dict[str, NetworkSpec]:
     """By name, with the resolution, classes and channels of the space's members."""
-    member = problem.space.decode([0] * len(problem.space.choices))
+    member = problem.space.decode(problem.space.first)
     shape = {name: getattr(member, name) for name in ("resolution", "num_classes", "in_channels")}
     return {name: replace(published(name), **shape) for name in COMPARED}
 

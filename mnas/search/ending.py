@@ -57,9 +57,13 @@ def end_search(
     goal: Goal,
     timing: Timing,
     history: History,
+    evidence: dict[str, Any],
     reporter: Reporter,
 ) -> Ending:
     """Judges the finalists for a target, and writes its baseline and what is grown from it.
+
+    The raw measurements are kept in `finalists.json` before anything else can fail. `evidence` holds those of the
+    targets before, by label, and takes this one's.
 
     Raises:
         MeasurementError: a measurement failed.
@@ -74,6 +78,8 @@ def end_search(
     final = judge_finalists(
         problem, goal, timing, history, reporter, choose, () if sides is None else sides.found
     )
+    evidence[goal.label] = final.evidence
+    write_json(run.finalists, evidence if goal.label else final.evidence)
     timings = [{"ms": ms, "when": "finalists"} for ms in final.references]
     store.append("reference", timings)
     history.references += timings
@@ -116,14 +122,6 @@ def _sides(problem: Problem, goal: Goal, history: History) -> Sides | None:
         goal.budget,
         expensive=is_expensive(problem.accuracy),
     )
-
-
-def write_evidence(run: RunDirectory, endings: list[Ending]) -> None:
-    """Writes `finalists.json`: raw measurements, by the target's label where there are several."""
-    if len(endings) == 1:
-        write_json(run.finalists, endings[0].final.evidence)
-    else:
-        write_json(run.finalists, {ending.goal.label: ending.final.evidence for ending in endings})
 
 
 def _with_training(row: Mapping[str, Any], history: History) -> dict[str, Any]:

@@ -32,6 +32,10 @@ class Trial:
     source: str | None = None
     lane: int = 0
 
+    def counts(self, *, expensive: bool) -> bool:
+        """Whether it is one of the budget's: where evaluations are expensive, not if it was refused before one."""
+        return not (expensive and self.status == "infeasible")
+
 
 @dataclass(slots=True)
 class Batch:
@@ -161,15 +165,14 @@ class History:
         return {**metrics, **{name: metrics[name] * change for name in names}}
 
     def spent(self, *, expensive: bool) -> int:
-        """Trials that count against the budget: all, or where each is expensive those that were not refused before."""
-        return sum(not (expensive and trial.status == "infeasible") for trial in self.trials)
+        """How many trials count against the budget."""
+        return sum(self.spent_by_lane(expensive=expensive).values())
 
     def spent_by_lane(self, *, expensive: bool) -> dict[int, int]:
         """Of each lane that has asked, its trials that count against the budget."""
         spent: dict[int, int] = {}
         for trial in self.trials:
-            counted = not (expensive and trial.status == "infeasible")
-            spent[trial.lane] = spent.get(trial.lane, 0) + counted
+            spent[trial.lane] = spent.get(trial.lane, 0) + trial.counts(expensive=expensive)
         return spent
 
     def counts(self) -> dict[str, int]:

@@ -111,7 +111,7 @@ def _exact(space: SearchSpace, accuracy: AdditiveSurrogate, reward: Reward) -> O
 
 
 def _bound(space: SearchSpace, accuracy: QuadraticSurrogate, reward: Reward) -> Optimum:
-    spec = space.decode(space.architecture([0] * len(space.choices)))
+    spec = space.decode(space.first)
     stem, *stages, head = segments(spec)
     costs = [_costs(stage, variants) for stage, variants in zip(stages, covered()[1], strict=True)]
     joint: dict[tuple[int, ...], Floats] = dict(accuracy.pairs.items())

@@ -280,7 +280,7 @@ def _preflight(problem: Problem) -> None:
     if is_expensive(problem.accuracy):
         return
     space, name = problem.space, problem.accuracy_name
-    spec = space.decode(space.architecture([0] * len(space.choices)))
+    spec = space.decode(space.first)
     try:
         check_accuracies(problem.accuracy.evaluate([spec], seed=0), 1, name)
     except InputError as error:

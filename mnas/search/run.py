@@ -15,7 +15,7 @@ from mnas.protocols import is_expensive
 from mnas.registry import is_reference, is_space_file
 from mnas.rundir import RunDirectory
 from mnas.search.costing import Costing
-from mnas.search.ending import Ending, end_search, write_evidence
+from mnas.search.ending import Ending, end_search
 from mnas.search.estimate import SAMPLE, say_estimate
 from mnas.search.history import History
 from mnas.search.loop import Loop
@@ -153,8 +153,11 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
             say_estimate(problem, loop.typical(SAMPLE, rng), history, reporter)
         reporter.stage(f"searching {problem.space.name} with {_controllers(problem)}")
         loop.run()
-        endings = [end_search(run, store, problem, goal, timing, history, reporter) for goal in problem.goals]
-        write_evidence(run, endings)
+        evidence: dict[str, Any] = {}
+        endings = [
+            end_search(run, store, problem, goal, timing, history, evidence, reporter)
+            for goal in problem.goals
+        ]
         store.append("finalists", [{"finalists": ending.final.rows} for ending in endings])
         seconds = before + time.monotonic() - started
         result = _result(run, problem, history, seconds, endings)
@@ -253,7 +256,7 @@ def _left_out(problem: Problem) -> list[str]:
 
 def _too_small(problem: Problem) -> list[str]:
     """What is to be said of a resolution below the strides of the space's first member."""
-    first = problem.space.decode(problem.space.architecture([0] * len(problem.space.choices)))
+    first = problem.space.decode(problem.space.first)
     return [] if first.too_small is None else [first.too_small]
 
 
