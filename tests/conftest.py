@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from mnas.latency import Calibration
 
 
+# On a busy machine one may find too few networks that can be measured steadily.
+MOST_CALIBRATIONS = 5
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or writes the calibrations of the person who runs it, nor does a command that a test starts."""
@@ -37,12 +41,19 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def small_calibration() -> "Calibration":
     """A real one of this device, of networks that are quick to time: the calibration's own, at 32 pixels."""
+    from mnas.errors import MnasError
     from mnas.latency import Conditions, calibrate, calibration_networks
+    from mnas.latency.networks import OTHERS
 
+    mobile = [network for network in calibration_networks(0) if network.group not in OTHERS]
     networks = [
-        replace(network, spec=replace(network.spec, resolution=32, num_classes=10))
-        for network in calibration_networks(0)[:16]
+        replace(network, spec=replace(network.spec, resolution=32, num_classes=10)) for network in mobile[:16]
     ]
+    for _ in range(MOST_CALIBRATIONS - 1):
+        try:
+            return calibrate(Conditions(), networks=networks)
+        except MnasError as error:  # other work on this machine; whether it is found out has tests of its own
+            print(f"calibrating again: {error}")
     return calibrate(Conditions(), networks=networks)
 
 

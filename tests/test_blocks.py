@@ -53,13 +53,25 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("op", "kernel", "stride", "se_ratio", "skip"), CASES)
-def test_torch_onnx_and_cost_agree_on_every_block(op, kernel, stride, se_ratio, skip):
-    """Narrower, equal and wider; odd and even heights and widths, one pixel; both paddings and gates."""
-    variants = product((6, 8, 12), ((9, 6), (8, 7), (1, 2)), (TORCHS, TENSORFLOWS))
-    turns = cycle(product(ACTIVATIONS, (1, 2, 1)))
-    next(turns)
-    for (out, size, kind), (activation, batch) in zip(variants, turns, strict=False):
+# Narrower, equal and wider; odd and even heights and widths, one pixel; both paddings and gates; activation and batch.
+VARIANTS = list(
+    zip(
+        product((6, 8, 12), ((9, 6), (8, 7), (1, 2)), (TORCHS, TENSORFLOWS)),
+        cycle(product(ACTIVATIONS, (1, 2))),
+        strict=False,
+    )
+)
+# Of them that many for a case, which move on from case to case, so that each op meets all.
+TURNS = 4
+
+
+@pytest.mark.parametrize(
+    ("number", "case"), list(enumerate(CASES)), ids=["-".join(map(str, case)) for case in CASES]
+)
+def test_torch_onnx_and_cost_agree_on_every_block(number, case):
+    op, kernel, stride, se_ratio, skip = case
+    for turn in range(TURNS):
+        (out, size, kind), (activation, batch) = VARIANTS[(5 * number + 7 * turn) % len(VARIANTS)]
         style = Style(activation, **kind)
         block = block_of(op, kernel, stride, se_ratio, skip, out=out, size=size, style=style)
         ours, theirs = outputs(block, batch)
@@ -173,8 +185,11 @@ def test_a_stage_has_an_activation_of_its_own():
     assert kinds == {"act1": "relu", "act2": "relu", "se.act1": "relu6", "se.gate": "hard_sigmoid"}
 
 
-@pytest.mark.parametrize("op", BLOCKS)
-@pytest.mark.parametrize("skip", SKIPS)
+# Each block with one of the skips, and each skip with one of the blocks.
+OPS_AND_SKIPS = list(zip(BLOCKS, cycle(SKIPS), strict=False))
+
+
+@pytest.mark.parametrize(("op", "skip"), OPS_AND_SKIPS)
 def test_every_block_exports_and_compiles(op, skip):
     style = Style("hard_swish", **TENSORFLOWS)
     block = block_of(op, 5, 2, 0.25, skip, out=12, style=style, drop_path=0.5)

@@ -41,6 +41,7 @@ def test_untrained_weights_are_those_of_the_seed_and_say_so(tmp_path: Path) -> N
     assert np.abs(run(tmp_path / "b0.onnx", image) - expected).max() <= 1e-3 * expected.std()
 
 
+@pytest.mark.slow
 def test_a_deep_untrained_network_is_compared_where_its_signals_are_not_rounding_errors(
     tmp_path: Path,
 ) -> None:

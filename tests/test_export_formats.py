@@ -141,7 +141,10 @@ def test_trained_networks_give_the_modules_logits(form: str, tmp_path: Path) -> 
     assert (logits - expected()).abs().max() <= 1e-3 * expected().std()
 
 
-@pytest.mark.parametrize("form", ["pt2", "python", "timm", "safetensors"])
+@pytest.mark.parametrize(
+    "form",
+    ["python", "safetensors", *(pytest.param(form, marks=pytest.mark.slow) for form in ("pt2", "timm"))],
+)
 def test_untrained_networks_hold_the_initial_weights_and_say_so(form: str, tmp_path: Path) -> None:
     exported = export_network(SPEC, tmp_path / name_of(form), form, seed=4)
     assert exported.weights == "untrained weights"

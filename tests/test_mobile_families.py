@@ -17,12 +17,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 MEMBERS = efficientnet.MEMBERS | efficientnetv2.MEMBERS | mnasnet.MEMBERS | mobilenet.MEMBERS
 TIMM = {name: entry.aliases[0] if entry.aliases else name for name, entry in MEMBERS.items()}
-# Those whose logits take seconds: B5 and larger, V2-M and V2-L.
-SLOW = {f"efficientnet_{size}" for size in ("b5", "b6", "b7", "b8", "l2")} | {
-    "efficientnetv2_m",
-    "efficientnetv2_l",
+# Those whose logits are compared each time: the others of a family differ from them by width, depth and resolution.
+QUICK = {
+    *("efficientnet_b0", "efficientnet_b1", "efficientnet_lite0", "efficientnetv2_b0", "efficientnetv2_s"),
+    *("mnasnet_a1", "mnasnet_b1", "mnasnet_small", "mobilenetv2", "mobilenetv2_140"),
+    *("mobilenetv3_small", "mobilenetv3_large"),
 }
-LOGITS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in MEMBERS]
+LOGITS = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in MEMBERS]
 # pytorchcv's table (osmr/imgclsmob) for B0 to B8; the releases' and timm's for the others.
 PARAMS = {
     "efficientnet_b0": 5_288_548,

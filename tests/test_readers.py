@@ -71,6 +71,7 @@ NETWORKS = (
     ),
     *("mobilenetv2", "mobilenetv3_small", "resnet_18", "resnet_rs_50", "regnet_x_200mf", "regnet_y_400mf"),
 )
+QUICK = ("efficientnet_b0", "mobilenetv3_small", "resnet_18", "regnet_y_400mf")
 
 
 def test_same_padding_is_tensorflows():
@@ -225,7 +226,9 @@ def test_random_networks_of_the_spaces_agree(make, seed):
     assert count_madds(module, (3, spec.resolution, spec.resolution)) == cost.madds
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NETWORKS]
+)
 def test_published_networks_agree_export_and_compile(name):
     spec = replace(published(name), resolution=48, num_classes=9)
     agree(*outputs(network_program(spec), 2))

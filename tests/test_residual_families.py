@@ -37,7 +37,7 @@ TIMM |= {
 SPECS = {name: published(name) for name in TIMM}
 # Some 45 million parameters and more take seconds each.
 MEMBERS = [
-    pytest.param(name, marks=pytest.mark.slow if network_cost(SPECS[name]).params > 44e6 else ())
+    pytest.param(name, marks=pytest.mark.slow if network_cost(SPECS[name]).params > 13e6 else ())
     for name in TIMM
 ]
 # Parameters: facts of the papers' releases (torchvision's and pycls's integers, ResNet-RS computed by timm).

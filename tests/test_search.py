@@ -503,6 +503,7 @@ def test_a_search_for_multiply_adds_times_only_the_winner(work: Path) -> None:
     assert result["baseline"]["latency_raw_ms"] > 0
 
 
+@pytest.mark.slow
 def test_a_search_on_digits_ships_a_network_that_reads_them(work: Path) -> None:
     shutil.copy(
         Path(__file__).parent.parent / "examples" / "space_plugin.py", work

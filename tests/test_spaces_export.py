@@ -24,7 +24,7 @@ def member(name: str) -> NetworkSpec:
     return next(spec for spec in drawn if network_cost(spec).madds <= LARGEST)
 
 
-@pytest.mark.parametrize("form", ["onnx", "python"])
+@pytest.mark.parametrize("form", ["onnx", pytest.param("python", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", sorted(set(BUILTIN["space"]) - {"mnasnet", "macro"}))
 def test_a_member_is_exported(name: str, form: str, tmp_path: Path) -> None:
     suffix = {"python": "py"}.get(form, form)

@@ -53,6 +53,7 @@ def test_learns_digits(digits: ImageData, smallest: NetworkSpec) -> None:
     assert not trained.module.training
 
 
+@pytest.mark.slow
 def test_learns_nothing_from_shuffled_labels(digits: ImageData, smallest: NetworkSpec) -> None:
     """With labels that say nothing, accuracy above chance would mean that validation images leak."""
     labels = np.random.default_rng(0).permutation(digits.train.labels)
