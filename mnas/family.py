@@ -7,6 +7,7 @@ from typing import Any
 
 from mnas.errors import InputError
 from mnas.files import make_folder, write_json
+from mnas.greedily import GREEDY, grow_to_latencies
 from mnas.latency import (
     LOCAL,
     Conditions,
@@ -24,14 +25,15 @@ from mnas.protocols import LatencyModel
 from mnas.records import latency_fields, network_fields
 from mnas.registry import BUILTIN, is_reference, make
 from mnas.rundir import RunDirectory
-from mnas.scaling import PUBLISHED, Scaled
+from mnas.scaling import COMPOUND, Scaled
 from mnas.search.device_timing import drift_since
 from mnas.search.grow import NO_ACCURACY, fill_latency, fill_madds
 from mnas.search.measured import measured_on
 from mnas.search.reporting import Reporter
 from mnas.search.ruler import Ruler, checked
 from mnas.search.run import stored_config
-from mnas.search_space import Coefficients, NetworkSpec, compound_scale, released
+from mnas.search_space import NetworkSpec, released
+from mnas.search_space.rules import Rule
 from mnas.search_space.scaling import RELEASED
 from mnas.seeds import derive_seed
 from mnas.sources import Source
@@ -51,11 +53,12 @@ class Growth:
     """How a family is grown: one of the four ways; by `PHIS` where none is given.
 
     Args:
-        phis: compound coefficients.
+        phis: of the rule.
         latencies: texts with units, `20ms`.
         madds: texts with units, `1G`.
         by_table: EfficientNet's released coefficients, B0 to B7.
-        coefficients: alpha, beta, gamma.
+        rule: how, but for the table.
+        accuracy: name of the model that judges each step of the rule `latency`; None for every other rule.
 
     Raises:
         InputError: more than one way, or a text that is no quantity.
@@ -65,12 +68,15 @@ class Growth:
     latencies: tuple[str, ...] = ()
     madds: tuple[str, ...] = ()
     by_table: bool = False
-    coefficients: Coefficients = PUBLISHED
+    rule: Rule = COMPOUND
+    accuracy: str | None = None
 
     def __post_init__(self) -> None:
         ways = (self.phis, self.latencies, self.madds, self.by_table)
         if sum(map(bool, ways)) > 1:
             raise InputError("give one of --phi, --to, --to-madds and --released.")
+        if self.accuracy is not None and not self.latencies:
+            raise InputError("the rule 'latency' grows to latencies: give --to 20ms,40ms.")
         for text in self.latencies:
             parse_latency_ms(text, what="--to")
         for text in self.madds:
@@ -152,11 +158,12 @@ def scale_family(
         members = _timed(members, ruler, seed, reporter)
     family: dict[str, Any] = {
         "source": source.name,
+        "rule": _rule_name(growth),
         "coefficients": None
-        if growth.by_table
-        else {name: getattr(growth.coefficients, name) for name in ("alpha", "beta", "gamma")},
+        if growth.by_table or growth.accuracy is not None
+        else {name: getattr(growth.rule.coefficients, name) for name in ("alpha", "beta", "gamma")},
         "conditions": describe_conditions(conditions, LOCAL if ruler is None else ruler.host),
-        "members": [_fields(member) for member in members],
+        "members": [_fields(member, growth, source.spec) for member in members],
     }
     if out is not None or source.run is not None:
         _write(family, members, source.run, out, seed, reporter)
@@ -167,7 +174,8 @@ def _check(source: Source, growth: Growth, latency: str | None) -> None:
     """Refuses what cannot be meant.
 
     Raises:
-        InputError: a run whose latency is a plug-in's without it, or the released table for another resolution.
+        InputError: a run whose latency is a plug-in's without it, the released table for another resolution, or a
+            rule that does not apply.
     """
     if source.run is not None and latency is None:
         stored = stored_config(source.run).latency
@@ -181,6 +189,8 @@ def _check(source: Source, growth: Growth, latency: str | None) -> None:
             f"the released coefficients are for a baseline at {RELEASED_FROM} pixels; this one is at "
             f"{source.spec.resolution}. Use --phi or --to."
         )
+    if not growth.by_table and growth.accuracy is None:
+        growth.rule.check(source.spec)
 
 
 def _ruler(
@@ -215,7 +225,7 @@ def _ruler(
 
 
 def _grown(first: Member, growth: Growth, ruler: Ruler | None, seed: int, reporter: Reporter) -> list[Member]:
-    base, coefficients = first.spec, growth.coefficients
+    base, rule = first.spec, growth.rule
     if growth.by_table:
         members = []
         for name, (width, depth, _, _) in RELEASED.items():
@@ -225,34 +235,56 @@ def _grown(first: Member, growth: Growth, ruler: Ruler | None, seed: int, report
                 )
                 members.append(member)
         return members
+    if growth.accuracy is not None:
+        assert ruler is not None
+        _base_ms(first, min(growth.latencies, key=parse_latency_ms))
+        found = grow_to_latencies(
+            base, first.latency["latency_ms"], growth.latencies, growth.accuracy, ruler, seed, reporter
+        )
+        return [
+            Member(text, step.spec, None, step.rule.coefficients.alpha, step.rule.coefficients.beta, {})
+            for text, step in zip(growth.latencies, found, strict=True)
+        ]
     if growth.latencies:
         assert ruler is not None
         members = []
         for text in growth.latencies:
             reporter.stage(f"growing to {text}")
             target = parse_latency_ms(text)
-            base_ms = first.latency["latency_ms"]
-            if base_ms > target:
-                raise InputError(
-                    f"the base takes {base_ms:.3g} ms, more than --to {text}. For less, search again: "
-                    f"mnas search --target-latency {text}"
-                )
-            scaled = fill_latency(base, target, base_ms, ruler, seed, reporter, coefficients)
+            base_ms = _base_ms(first, text)
+            scaled = fill_latency(base, target, base_ms, ruler, seed, reporter, rule)
             members.append(_member(text, scaled, dict(scaled.verdict.evidence)))
         return members
     if growth.madds:
-        return [_member(t, fill_madds(base, parse_count(t), coefficients), {}) for t in growth.madds]
+        return [_member(t, fill_madds(base, parse_count(t), rule), {}) for t in growth.madds]
     return [
         Member(
             f"phi-{phi:g}",
-            compound_scale(base, phi, coefficients),
+            rule.grow(base, phi),
             phi,
-            coefficients.alpha**phi,
-            coefficients.beta**phi,
+            rule.coefficients.alpha**phi,
+            rule.coefficients.beta**phi,
             {},
         )
         for phi in growth.phis or PHIS
     ]
+
+
+def _base_ms(first: Member, text: str) -> float:
+    """What the base takes; raises InputError where that is more than the text says."""
+    base_ms = float(first.latency["latency_ms"])
+    if base_ms > parse_latency_ms(text):
+        raise InputError(
+            f"the base takes {base_ms:.3g} ms, more than --to {text}. For less, search again: "
+            f"mnas search --target-latency {text}"
+        )
+    return base_ms
+
+
+def _rule_name(growth: Growth) -> str:
+    if growth.accuracy is not None:
+        return GREEDY
+    return "released" if growth.by_table else growth.rule.name
 
 
 def _member(name: str, scaled: Scaled[Any], latency: dict[str, Any]) -> Member:
@@ -289,8 +321,10 @@ def _timed(members: Sequence[Member], ruler: Ruler, seed: int, reporter: Reporte
     return [replace(member, latency=found.get(member.name, member.latency)) for member in members]
 
 
-def _fields(member: Member) -> dict[str, Any]:
+def _fields(member: Member, growth: Growth, base: NetworkSpec) -> dict[str, Any]:
     """The JSON object of a member; latency fields are null where nothing was measured."""
+    fixed = growth.by_table or growth.accuracy is not None
+    magnitude = None if fixed else growth.rule.training_of(base, member.spec).magnitude
     unknown = latency_fields(None, None, None, None, "not measured")
     return {
         "name": member.name,
@@ -298,6 +332,9 @@ def _fields(member: Member) -> dict[str, Any]:
         "phi": member.phi,
         "depth": member.depth,
         "width": member.width,
+        "dropout": member.spec.dropout,
+        "drop_path": member.spec.drop_path,
+        "magnitude": magnitude,
         "accuracy": None,
         "accuracy_reason": OF_THE_BASE if member.phi == 0 else NO_ACCURACY,
         "accuracy_source": None,

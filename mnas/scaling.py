@@ -13,12 +13,13 @@ from statistics import median
 from typing import Generic, TypeVar
 
 from mnas.errors import InputError, SearchError
-from mnas.search_space import Coefficients, NetworkSpec, compound_scale, network_cost
+from mnas.search_space import NetworkSpec, network_cost
+from mnas.search_space.rules import RULES, Rule
 from mnas.search_space.spec import LEAST_RESOLUTION
 
 Evidence = TypeVar("Evidence")
 
-PUBLISHED = Coefficients()
+COMPOUND = RULES["compound"]
 # The result lies within this share below the target.
 SHORTFALL = 0.05
 # Shares of the target that the networks judged together aim for: a measured interval of about 2 % has to fit between
@@ -62,8 +63,8 @@ class Scaled(Generic[Evidence]):
 
     Args:
         spec: the network.
-        phi: compound coefficient; `depth` and `width` are alpha^phi and beta^phi. The resolution is what was left
-            of gamma^phi after trimming.
+        phi: compound coefficient; `depth` and `width` are the rule's. The resolution is what was left of its own
+            after trimming.
         verdict: its cost.
     """
 
@@ -91,11 +92,11 @@ def fill_budget(
     base_cost: float,
     estimate: Callable[[NetworkSpec], float],
     judge: Judge[Evidence],
-    coefficients: Coefficients = PUBLISHED,
+    rule: Rule = COMPOUND,
     memory: int | None = None,
     exact: bool = False,
 ) -> Scaled[Evidence]:
-    """The base grown by the compound rule so that its cost ends within 5 % below the target, never above it.
+    """The base grown by a rule so that its cost ends within 5 % below the target, never above it.
 
     Args:
         base: costs less than the target.
@@ -104,7 +105,7 @@ def fill_budget(
         estimate: cost of a network, cheaply; a constant factor does not matter, since it is brought to what is
             judged.
         judge: costs of networks with their upper bounds.
-        coefficients: alpha, beta, gamma.
+        rule: how it grows.
         memory: bytes that a network may take; None is no limit.
         exact: whether judged costs are certain and equal to the estimates.
 
@@ -112,14 +113,15 @@ def fill_budget(
         The network that fills the target best; within 5 % below it unless no step of the staircases judged was.
 
     Raises:
-        InputError: the base costs more than the target, or the coefficients do not grow a network.
+        InputError: the base costs more than the target, or the rule does not grow this network.
         SearchError: no network within memory reaches the target, or none is within it as judged.
     """
     if base_cost > target:
         raise InputError(
             f"the base network costs {base_cost:.4g}, more than the target of {target:.4g} to grow to."
         )
-    stairs = _Staircases(base, coefficients, lru_cache(maxsize=None)(estimate), memory)
+    rule.check(base)
+    stairs = _Staircases(base, rule, lru_cache(maxsize=None)(estimate), memory)
     factor = base_cost / stairs.estimate(base)
     aims: tuple[float, ...] = EXACT if exact else AIMS
     if not exact:
@@ -130,6 +132,7 @@ def fill_budget(
         verdicts = judge(list(steps), True)
         for step, verdict in zip(steps.values(), verdicts, strict=True):
             if verdict.upper <= target and (best is None or verdict.cost > best.verdict.cost):
+                coefficients = rule.coefficients
                 depth, width = coefficients.alpha**step.phi, coefficients.beta**step.phi
                 best = Scaled(step.spec, step.phi, depth, width, verdict)
         if best is not None and best.verdict.cost >= (1 - SHORTFALL) * target:
@@ -167,10 +170,10 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class _Staircases:
-    """The networks that the compound rule and trimming can make of a base, by estimated cost."""
+    """The networks that a rule and trimming can make of a base, by estimated cost."""
 
     base: NetworkSpec
-    coefficients: Coefficients
+    rule: Rule
     estimate: Callable[[NetworkSpec], float]
     memory: int | None
 
@@ -193,7 +196,7 @@ class _Staircases:
             for other in (phi + number * PHI_STEP, phi - number * PHI_STEP):
                 if other < max(0.0, phi - PHI_LESS):
                     continue
-                grown = compound_scale(self.base, other, self.coefficients)
+                grown = self.rule.grow(self.base, other)
                 shape = replace(grown, resolution=LEAST_RESOLUTION)
                 if shape not in seen and self._fits(grown):
                     seen.add(shape)
@@ -201,19 +204,16 @@ class _Staircases:
 
     def _solve(self, aim: float) -> float:
         """The least phi found, in steps of `PHI_STEP`, whose network is estimated at `aim` or more."""
-        # Factor in multiply-adds for each phi: EfficientNet (arXiv 1905.11946), eq. 3.
-        growth = self.coefficients.alpha * self.coefficients.beta**2 * self.coefficients.gamma**2
-        if growth <= 1:
-            raise InputError("alpha, beta and gamma are all 1: such scaling never grows a network.")
 
         def grown(steps: int) -> NetworkSpec:
-            return compound_scale(self.base, steps * PHI_STEP, self.coefficients)
+            return self.rule.grow(self.base, steps * PHI_STEP)
 
         def reaches(steps: int) -> bool:
             spec = grown(steps)
             return not self._fits(spec) or self.estimate(spec) >= aim
 
-        low, high = 0, max(1, round(math.log(max(aim / self.estimate(self.base), 1.0), growth) / PHI_STEP))
+        growth = max(aim / self.estimate(self.base), 1.0)
+        low, high = 0, max(1, round(math.log(growth, self.rule.growth) / PHI_STEP))
         while not reaches(high):
             low, high = high, high + max(5, high // 4)
         while high - low > 1:
@@ -238,7 +238,7 @@ class _Staircases:
         """At the greatest even resolution whose estimate is at most `aim`, within one phi of the rule's."""
         fits, too_large = (
             LEAST_RESOLUTION // RESOLUTION_STEP,
-            int(grown.resolution * self.coefficients.gamma) // RESOLUTION_STEP + 1,
+            int(grown.resolution * self.rule.coefficients.gamma) // RESOLUTION_STEP + 1,
         )
         while too_large - fits > 1:
             middle = (fits + too_large) // 2

@@ -30,7 +30,14 @@ class Coefficients:
 
 
 def scale(
-    spec: NetworkSpec, *, depth: float, width: float, resolution: int, least: float = 0.9
+    spec: NetworkSpec,
+    *,
+    depth: float,
+    width: float,
+    resolution: int,
+    least: float = 0.9,
+    group_width: float = 1.0,
+    nearest: bool = False,
 ) -> NetworkSpec:
     """The network with every stage repeated and widened, and another resolution.
 
@@ -42,6 +49,8 @@ def scale(
             are rounded to multiples of their numbers too, which stay.
         resolution: of the result, in pixels; not a factor.
         least: as `round_filters`.
+        group_width: factor of the channels in each group, where groups keep their width else; see `_group_width`.
+        nearest: repeats become the nearest number to repeats x depth, at least 1.
 
     Raises:
         InputError: a coefficient that is not positive and finite.
@@ -55,7 +64,8 @@ def scale(
     def repeats(stage: StageSpec) -> int:
         if stage.op == "projection":
             return stage.repeats
-        return ceil(round(stage.repeats * depth, 9))  # 5 x 1.2 is 6.000000000000001 in floating point
+        wanted = round(stage.repeats * depth, 9)  # 5 x 1.2 is 6.000000000000001 in floating point
+        return max(1, round(wanted)) if nearest else ceil(wanted)
 
     divisor = lcm(8, *(stage.groups for stage in spec.stages if stage.op in INTERLEAVED))
 
@@ -63,7 +73,8 @@ def scale(
         return round_filters(wanted * width, divisor=divisor, least=least)
 
     stages = tuple(
-        replace(_widened(stage, width, divisor, least), repeats=repeats(stage)) for stage in spec.stages
+        replace(_widened(stage, width, divisor, least, group_width), repeats=repeats(stage))
+        for stage in spec.stages
     )
     return replace(
         spec,
@@ -74,7 +85,7 @@ def scale(
     )
 
 
-def _widened(stage: StageSpec, width: float, divisor: int, least: float) -> StageSpec:
+def _widened(stage: StageSpec, width: float, divisor: int, least: float, group_width: float) -> StageSpec:
     """Reference: pycls (models/anynet.py, adjust_block_compatibility): widths become multiples of a group's."""
     if stage.op not in GROUPED or stage.op in INTERLEAVED:
         return replace(
@@ -82,13 +93,24 @@ def _widened(stage: StageSpec, width: float, divisor: int, least: float) -> Stag
         )
     expansion = int(stage.expansion)
     inside = stage.out_channels // expansion
-    each = inside // stage.groups if stage.groups > 1 else 1
+    each = _group_width(inside // stage.groups, group_width) if stage.groups > 1 else 1
     groups = max(1, round(round_filters(inside * width, least=least) / each))
     return replace(
         stage,
         out_channels=groups * each * expansion,
         groups=groups if stage.groups > 1 else 1,
     )
+
+
+def _group_width(channels: int, factor: float) -> int:
+    """A group's channels times the factor: up to 2 as they are, up to 5 four, else the nearest multiple of 8.
+
+    Reference: Dollar et al. (arXiv 2103.06877), code: pycls, models/scaler.py.
+    """
+    if factor == 1.0 or channels <= 2:
+        return channels
+    wanted = channels * factor
+    return 4 if wanted <= 5 else max(8, round(wanted / 8) * 8)
 
 
 def compound_scale(spec: NetworkSpec, phi: float, coefficients: Coefficients = Coefficients()) -> NetworkSpec:

@@ -7,6 +7,7 @@ import pytest
 from mnas.errors import InputError, SearchError
 from mnas.scaling import Scaled, Verdict, fill_budget, memory_bytes
 from mnas.search_space import Coefficients, NetworkSpec, compound_scale, network_cost, released, scale
+from mnas.search_space.rules import compound
 from mnas.search_space.scaling import RELEASED, RELEASED_LATER
 from mnas.zoo import published
 
@@ -150,7 +151,7 @@ def test_what_cannot_be_reached_says_why() -> None:
     with pytest.raises(SearchError, match="memory"):
         filled(1e13, memory=memory_bytes(b0) * 30)
     with pytest.raises(InputError, match="never grows"):
-        filled(1e9, coefficients=Coefficients(1, 1, 1))
+        filled(1e9, rule=compound(Coefficients(1, 1, 1)))
     with pytest.raises(SearchError, match="quieter"):
         filled(1e9, judge=lambda specs, careful: [Verdict(1e9, 2e9, None) for _ in specs], exact=False)
 

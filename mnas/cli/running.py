@@ -38,9 +38,23 @@ def scale(
             help="EfficientNet's released coefficients instead: B0 to B7, which follow the rule only roughly.",
         ),
     ] = False,
-    alpha: Annotated[float, typer.Option(help="Depth grows by alpha^phi.")] = 1.2,
-    beta: Annotated[float, typer.Option(help="Width grows by beta^phi.")] = 1.1,
-    gamma: Annotated[float, typer.Option(help="Resolution grows by gamma^phi.")] = 1.15,
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="compound, depth, width, resolution, resnet-rs (long trainings), resnet-rs-short, fast, or latency "
+            "(with --to and --accuracy); docs/scaling.md."
+        ),
+    ] = "compound",
+    accuracy: Annotated[
+        str | None, typer.Option(help="module:factory of a model that judges each step of --rule latency.")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Of compound: depth grows by alpha^phi. [default: 1.2]")
+    ] = None,
+    beta: Annotated[float | None, typer.Option(help="Width grows by beta^phi. [default: 1.1]")] = None,
+    gamma: Annotated[
+        float | None, typer.Option(help="Resolution grows by gamma^phi. [default: 1.15]")
+    ] = None,
     measured: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Measure each member on the device.")
     ] = True,
@@ -60,10 +74,11 @@ def scale(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Grows a network into a family by compound scaling, each member with its counts and measured latency."""
+    """Grows a network into a family by a scaling rule, each member with its counts and measured latency."""
     from mnas.console import ConsoleReporter
     from mnas.family import Growth, run_conditions, run_host, scale_family
-    from mnas.search_space import Coefficients
+    from mnas.greedily import GREEDY, greedy_accuracy
+    from mnas.search_space.rules import chosen_rule
     from mnas.sources import find_source
     from mnas.summary import family_summary
 
@@ -72,7 +87,8 @@ def scale(
         latencies=split_list(to, str, "--to", "20ms,40ms"),
         madds=split_list(to_madds, str, "--to-madds", "600M,1G"),
         by_table=released,
-        coefficients=Coefficients(alpha, beta, gamma),
+        rule=chosen_rule("compound" if rule == GREEDY else rule, alpha=alpha, beta=beta, gamma=gamma),
+        accuracy=greedy_accuracy(rule, accuracy),
     )
     found = find_source(source, network)
     with ConsoleReporter() as reporter:

@@ -144,6 +144,7 @@ class Calibration:
 class Family:
     """The winner scaled by one rule; `coefficients` are alpha, beta, gamma, None for the released table."""
 
+    rule: str
     coefficients: tuple[float, float, float] | None
     conditions: str
     members: tuple[Network, ...]

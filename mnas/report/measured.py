@@ -108,6 +108,7 @@ def read_family(file: Path) -> Family | None:
     fields = Fields.read(file)
     rule = fields.maybe_object("coefficients")
     return Family(
+        rule=fields.maybe_text("rule") or "compound",  # the only one of earlier versions
         coefficients=None
         if rule is None
         else (rule.amount("alpha"), rule.amount("beta"), rule.amount("gamma")),

@@ -71,7 +71,7 @@ def family_text(family: Family) -> str:
     else:
         depth, width, resolution = map(words.number, family.coefficients)
         rule = (
-            f"The baseline grown by one rule: with each step of phi, {words.TIMES}{depth} in depth, "
+            f"The baseline grown by the rule {family.rule}: with each step of phi, {words.TIMES}{depth} in depth, "
             f"{words.TIMES}{width} in width and {words.TIMES}{resolution} in resolution."
         )
     latencies = [member.latency for member in family.members if member.latency is not None]

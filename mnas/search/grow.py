@@ -8,11 +8,12 @@ from mnas.errors import MeasurementError
 from mnas.files import write_json
 from mnas.records import network_fields
 from mnas.rundir import RunDirectory
-from mnas.scaling import PUBLISHED, SHORTFALL, Judge, Scaled, Verdict, fill_budget
+from mnas.scaling import COMPOUND, SHORTFALL, Judge, Scaled, Verdict, fill_budget
 from mnas.search.problem import Goal, Problem
 from mnas.search.reporting import Reporter
 from mnas.search.ruler import Ruler, madds_of
-from mnas.search_space import Coefficients, NetworkSpec, network_cost
+from mnas.search_space import NetworkSpec, network_cost
+from mnas.search_space.rules import Rule
 from mnas.seeds import derive_seed
 
 NO_ACCURACY = "no accuracy model covers a scaled network; train it to know"
@@ -74,7 +75,7 @@ def grow(
     return {**scaled_fields(scaled), **latency, "weights": exported.weights}
 
 
-def fill_madds(base: NetworkSpec, target: float, coefficients: Coefficients = PUBLISHED) -> Scaled[Fields]:
+def fill_madds(base: NetworkSpec, target: float, rule: Rule = COMPOUND) -> Scaled[Fields]:
     """The base grown to a number of multiply-adds; raises as `fill_budget`."""
 
     def counted(specs: Sequence[NetworkSpec], careful: bool) -> list[Verdict[Fields]]:
@@ -86,7 +87,7 @@ def fill_madds(base: NetworkSpec, target: float, coefficients: Coefficients = PU
         base_cost=madds_of(base),
         estimate=madds_of,
         judge=counted,
-        coefficients=coefficients,
+        rule=rule,
         memory=_memory(),
         exact=True,
     )
@@ -99,7 +100,7 @@ def fill_latency(
     ruler: Ruler,
     seed: int,
     reporter: Reporter,
-    coefficients: Coefficients = PUBLISHED,
+    rule: Rule = COMPOUND,
 ) -> Scaled[Fields]:
     """The base grown to a latency, as measured on this device or as a plug-in says; raises as `fill_budget`.
 
@@ -110,7 +111,7 @@ def fill_latency(
         ruler: how latency is known.
         seed: of measurements.
         reporter: told of progress.
-        coefficients: alpha, beta, gamma.
+        rule: how it grows.
     """
     return fill_budget(
         base,
@@ -118,7 +119,7 @@ def fill_latency(
         base_cost=base_ms,
         estimate=ruler.estimate,
         judge=_measuring(ruler, seed, reporter) if ruler.measures else _asking(ruler),
-        coefficients=coefficients,
+        rule=rule,
         memory=_memory(),
         exact=not ruler.measures,  # a plug-in says the same again
     )
