@@ -201,6 +201,12 @@ def calibrate(
         predictor, held_out = KernelPredictor.fit(
             specs, measured, profiles, device=about, seed=seed, like=known
         )
+        unpriced = predictor.unpriced([network.spec for network in networks])
+        if unpriced:
+            warnings.append(
+                f"no network with kernels of kind {' or '.join(unpriced)} was profiled steadily, so networks with them "
+                "cannot be predicted: calibrate again when the machine is quieter."
+            )
     except TooFewProfilesError as error:
         if like is not None:
             raise InputError(f"{error} Calibrate without --like.") from error

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mnas.errors import InputError
 from mnas.latency.kernel_prices import KernelPrices
-from mnas.latency.kernels import Kernel, kernel_times, named_kernels, segment_counts
+from mnas.latency.kernels import Kernel, kernel_times, named_kernels, segment_counts, segment_kernels
 from mnas.latency.operators import Operator
 from mnas.latency.predictor import SOURCE, StructuralPredictor
 from mnas.latency.stacking import Estimates, Stack
@@ -72,6 +72,9 @@ class KernelPredictor:
     ) -> tuple[Self, Array]:
         """The predictor fitted on all networks, and a prediction for each from fits that did not see it, ms.
 
+        A kind of kernel that no profile of use has gets no price: networks with it are then predicted by the rougher
+        estimate here, and refused later (`unpriced`).
+
         Args:
             networks: at least 20 with a usable profile, 8 of them with `like`.
             latencies_ms: of each, positive.
@@ -92,20 +95,22 @@ class KernelPredictor:
             rough, rough_held = StructuralPredictor.fit(networks, latencies_ms, device=device, seed=seed)
         else:
             rough, rough_held = _at_level(like, networks, measured)
-        kernels = _leveled(profiled, networks, measured, rough)
+        # Networks with a kind of kernel that no profile of use has cannot be priced by kernels.
+        priced = np.flatnonzero(_have_prices(networks, profiled, rough))
+        kernels = _leveled(*_of(priced, profiled, networks, measured), rough)
         kernels_held = np.empty(measured.size)
-        for fold in np.array_split(np.random.default_rng(seed).permutation(measured.size), FOLDS):
-            rest = np.setdiff1d(np.arange(measured.size), fold)
-            prices = _leveled(
-                [profiled[number] for number in rest],
-                [networks[number] for number in rest],
-                measured[rest],
-                kernels,
-            )
+        for fold in np.array_split(np.random.default_rng(seed).permutation(priced), FOLDS):
+            rest = np.setdiff1d(priced, fold)
+            prices = _leveled(*_of(rest, profiled, networks, measured), kernels)
             kernels_held[fold] = prices.network_ms([networks[number] for number in fold])
-        counts = np.array([_counts(spec) for spec in networks], dtype=np.float64)
-        stack = Stack.fit(_estimates(networks, rough_held, kernels_held, *counts.T), measured)
-        return cls(rough, kernels, stack, device), stack.held_out_ms
+        kept = [networks[number] for number in priced]
+        counts = np.array([_counts(spec) for spec in kept], dtype=np.float64)
+        stack = Stack.fit(
+            _estimates(kept, rough_held[priced], kernels_held[priced], *counts.T), measured[priced]
+        )
+        held_out = rough_held.copy()
+        held_out[priced] = stack.held_out_ms
+        return cls(rough, kernels, stack, device), held_out
 
     def predict(self, specs: Sequence[NetworkSpec]) -> list[LatencyEstimate]:
         """One estimate for each network, in order, with its 90 % interval.
@@ -125,6 +130,13 @@ class KernelPredictor:
         ms = self.factor * middle
         bounds = zip(ms.tolist(), (ms * np.exp(-half)).tolist(), (ms * np.exp(half)).tolist(), strict=True)
         return [LatencyEstimate(value, low, high, SOURCE, self.device) for value, low, high in bounds]
+
+    def unpriced(self, networks: Sequence[NetworkSpec]) -> list[str]:
+        """Kinds of kernels of these networks that have no price, in order of name."""
+        kinds: set[str] = {
+            kernel.kind for spec in networks for part in segments(spec) for kernel, _ in segment_kernels(part)
+        }
+        return sorted(kinds - set(self.kernels.kinds))
 
     def scaled(self, factor: float) -> Self:
         """The predictor for the same device when everything takes `factor` times as long."""
@@ -193,6 +205,29 @@ def _usable(
             f"kernels are priced by the profiles of at least {fewest} networks; {count} of {len(networks)} are of use."
         )
     return usable
+
+
+def _have_prices(
+    networks: Sequence[NetworkSpec], profiled: Sequence[Profiled | None], others: Rough
+) -> list[bool]:
+    """Whether each kind of kernel of a network is in a profile, or priced by `others`."""
+    known: set[str] = {kernel.kind for rows in profiled if rows is not None for kernel, _ in rows}
+    if isinstance(others, KernelPrices):
+        known |= set(others.kinds)
+    return [
+        all(kernel.kind in known for part in segments(spec) for kernel, _ in segment_kernels(part))
+        for spec in networks
+    ]
+
+
+def _of(
+    numbers: NDArray[np.intp],
+    profiled: Sequence[Profiled | None],
+    networks: Sequence[NetworkSpec],
+    measured_ms: Array,
+) -> tuple[list[Profiled | None], list[NetworkSpec], Array]:
+    """The rows of these numbers."""
+    return [profiled[n] for n in numbers], [networks[n] for n in numbers], measured_ms[numbers]
 
 
 def _leveled(

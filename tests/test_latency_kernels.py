@@ -377,6 +377,20 @@ def test_a_predictor_survives_json_and_scales(fitted) -> None:
     assert predictor.scaled(1.5).scaled(2.0).predict([B0])[0].ms == pytest.approx(3.0 * before.ms)
 
 
+def test_kernels_without_a_profile_of_use_have_no_price_and_spoil_nothing() -> None:
+    """Regression: one calibration ended because no GhostNet, alone with concatenations, was profiled steadily."""
+    networks, latencies, profiles = made_up(ALL, np.random.default_rng(0))
+    ghosts = [any(kernel.kind == "concat" for kernel in network_kernels(spec)) for spec in networks]
+    profiles = [[] if ghost else profile for ghost, profile in zip(ghosts, profiles, strict=True)]
+    predictor, held_out = KernelPredictor.fit(networks, latencies, profiles, device="d", seed=0)
+    assert predictor.unpriced(networks) == ["concat"]
+    assert predictor.predict([B0])[0].ms == pytest.approx(true_ms(B0, made_up_ms), rel=0.1)
+    assert len(held_out) == len(networks)
+    assert (held_out > 0).all()
+    with pytest.raises(InputError, match="without a kernel of kind 'concat'"):
+        predictor.predict([networks[ghosts.index(True)]])
+
+
 def test_networks_too_small_for_a_profile_are_refused_in_words() -> None:
     networks, latencies, profiles = made_up(ALL, np.random.default_rng(0))
     tiny = [[replace(item, ms=item.ms / 100) for item in operators] for operators in profiles]
