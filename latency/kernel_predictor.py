@@ -102,8 +102,8 @@ class KernelPredictor:
         for fold in np.array_split(np.random.default_rng(seed).permutation(priced), FOLDS):
             rest = np.setdiff1d(priced, fold)
             prices = _leveled(*_of(rest, profiled, networks, measured), kernels)
-            kernels_held[fold] = prices.network_ms([networks[number] for number in fold])
-        kept = [networks[number] for number in priced]
+            kernels_held[fold] = prices.network_ms([networks[number] for number in fold.tolist()])
+        kept = [networks[number] for number in priced.tolist()]
         counts = np.array([_counts(spec) for spec in kept], dtype=np.float64)
         stack = Stack.fit(
             _estimates(kept, rough_held[priced], kernels_held[priced], *counts.T), measured[priced]

@@ -168,6 +168,11 @@ def test_released_coefficients_give_the_published_parameters(tmp_path: Path) -> 
         (("efficientnet_b0", "--to-madds", "1.5"), "--to-madds"),
         (("efficientnet_b0", "--phi", "1", "--alpha", "0.5"), "alpha"),
         (("mnasnet_a1", "--phi", "1", "--threads", "4096"), "usable cores"),
+        (("mnasnet_a1", "--rule", "dept"), "did you mean 'depth'"),
+        (("mnasnet_a1", "--rule", "fast", "--beta", "1.3"), "--beta belong to the rule 'compound'"),
+        (("mnasnet_a1", "--rule", "latency", "--to", "90ms"), "--accuracy module:factory of your own"),
+        (("mnasnet_a1", "--rule", "latency", "--accuracy", "models:Accuracy"), "give --to 20ms,40ms"),
+        (("mnasnet_a1", "--accuracy", "models:Accuracy"), "--accuracy goes with --rule latency"),
         (("broken.json", "--phi", "1"), "format 'mnas.network/1'"),
     ],
 )

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import MODELS, mnas, result_of
 
 from mnas.errors import InputError, SearchError, UnknownNameError
 from mnas.greedy import grow_greedily
@@ -184,3 +186,21 @@ def test_the_greedy_rule_weighs_accuracy_against_time() -> None:
         grow_greedily(B0, 10.0, lambda specs: [(0.5 + 0.01 * (s != B0), 10.0 + (s != B0)) for s in specs])
     with pytest.raises(SearchError, match="no step within the target is more accurate"):
         grow_greedily(B0, 10.0, lambda specs: [(0.5, 9.0) for _ in specs])
+
+
+def test_a_family_is_grown_by_any_rule(tmp_path: Path) -> None:
+    (tmp_path / "models.py").write_text(MODELS)
+    plugin = ("--latency", "models:Latency", "--out", "family", "--json")
+    family = result_of(mnas(tmp_path, "scale", "mnasnet_small", "--rule", "width", "--phi", "2", *plugin))
+    assert family["rule"] == "width"
+    assert family["coefficients"] == {"alpha": 1.0, "beta": pytest.approx(2**0.5), "gamma": 1.0}
+    grown = family["members"][1]
+    assert (grown["resolution"], grown["depth"], grown["width"]) == (224, 1.0, pytest.approx(2.0))
+    flags = ("--rule", "latency", "--accuracy", "models:Accuracy", "--to", "20ms,40ms")
+    family = result_of(mnas(tmp_path, "scale", "mnasnet_small", *flags, *plugin))
+    assert (family["rule"], family["coefficients"]) == ("latency", None)
+    for member, target in zip(family["members"][1:], (20, 40), strict=True):
+        assert 0.6 * target < member["latency_ms"] <= target  # steps are some 20 % each
+        # The accuracy that the model tells comes of repeats alone, among depth, width and resolution.
+        assert (member["width"], member["resolution"]) == (1.0, 224)
+        assert (tmp_path / "family" / f"{member['name']}.onnx").is_file()
