@@ -35,6 +35,7 @@ DEFAULT_TRAIN_THREADS = 1
 DEFAULT_QUANTILE = 0.5
 # What belongs to training, and so to --data; and what belongs to the proxy alone.
 TRAINING = ("epochs", "skip_unreadable", "final_epochs", "finals", "train_device", "train_threads")
+STEPPING = ("train_device", "train_threads")  # of those, what a training-aware reward without data needs too
 PROXY = ("proxy_images", "proxy_resolution", "proxy_width", "proxy_seeds", "halving", "candidate_timeout")
 
 
@@ -68,7 +69,7 @@ class SearchConfig(BaseModel):
     controller: str | None = None
     baseline: str | None = None
     baseline_share: Annotated[float, Field(ge=0.05, le=0.5)] | None = None
-    reward: Literal["hard", "soft", "absolute"] = "hard"
+    reward: Literal["hard", "soft", "absolute", "training-aware"] = "hard"
     trials: Positive | None = None
     max_time: str | None = None
     ask_batch: Positive | None = None
@@ -139,6 +140,11 @@ class SearchConfig(BaseModel):
             )
         if self.recalibrate and self.latency != "calibrated":
             raise ValueError(f"--recalibrate goes with --latency calibrated, not with {self.latency}")
+        if self._times_steps and self.baseline is not None:
+            raise ValueError(
+                "--baseline compares controllers by accuracy, and --reward training-aware goes by more than that; "
+                "leave one out"
+            )
         self._check_training()
         if self.accuracy == "proxy" and self.data is None:
             raise ValueError(
@@ -164,7 +170,8 @@ class SearchConfig(BaseModel):
 
     def _check_training(self) -> None:
         """Refuses what belongs to training where nothing is trained, and what contradicts itself."""
-        if self.data is None and (given := [name for name in (*TRAINING, *PROXY) if getattr(self, name)]):
+        belongs = [name for name in (*TRAINING, *PROXY) if not (self._times_steps and name in STEPPING)]
+        if self.data is None and (given := [name for name in belongs if getattr(self, name)]):
             raise ValueError(f"{_flags(given)} belongs to --data: without data nothing is trained")
         given = [name for name in PROXY if getattr(self, name)]
         if given and self.accuracy not in (None, "proxy"):
@@ -179,6 +186,11 @@ class SearchConfig(BaseModel):
                 f"--halving {self.halving} scores candidates after a {self.halving}th of their epochs and needs at "
                 f"least {self.halving}; got {epochs} (--epochs)"
             )
+
+    @property
+    def _times_steps(self) -> bool:
+        """Whether training steps are timed, with data or without."""
+        return self.reward == "training-aware"
 
     @property
     def target_kind(self) -> Literal["latency", "madds"]:
@@ -198,6 +210,7 @@ class SearchConfig(BaseModel):
     def resolved(self) -> "SearchConfig":
         """With the defaults filled in that depend on whether there is data."""
         trains = self.data is not None
+        steps = trains or self._times_steps
         trials = self.trials or (DEFAULT_TRIALS_WITH_DATA if trains else DEFAULT_TRIALS)
         measures = self.target_kind == "latency" and self.latency == "measure"
         few = trials <= MANY_TRIALS and not measures
@@ -216,8 +229,8 @@ class SearchConfig(BaseModel):
                 "epochs": epochs,
                 "final_epochs": self.final_epochs or (LONGER * epochs if epochs else None),
                 "finals": self.finals or (DEFAULT_FINALS if trains else None),
-                "train_device": self.train_device or ("auto" if trains else None),
-                "train_threads": self.train_threads or (DEFAULT_TRAIN_THREADS if trains else None),
+                "train_device": self.train_device or ("auto" if steps else None),
+                "train_threads": self.train_threads or (DEFAULT_TRAIN_THREADS if steps else None),
             }
         )
 

@@ -18,7 +18,17 @@ from mnas.errors import RunDirectoryError
 SCHEMA = 1
 APPLICATION_ID = 0x6D6E6173  # "mnas" in ASCII
 EventKind = Literal[
-    "asked", "rung", "result", "told", "predictor", "reference", "refit", "finalists", "trained", "finished"
+    "asked",
+    "rung",
+    "result",
+    "told",
+    "predictor",
+    "steps",
+    "reference",
+    "refit",
+    "finalists",
+    "trained",
+    "finished",
 ]
 
 _CREATE = """

@@ -107,6 +107,11 @@ def _timed(result: Mapping[str, Any]) -> list[str]:
 
     refits = [Refit.from_dict(refit) for refit in result.get("refits", [])]
     lines = [describe_refits(refits)] if refits else []
+    if result.get("steps") is not None:
+        lines.append(
+            f"Training-aware: accuracy x S^-0.07 x P^-0.05 within the target. Training steps were predicted "
+            f"({result['steps']['said']}), those of the finalists timed ({result['steps']['conditions']})."
+        )
     optimum = result.get("optimum")
     if optimum is not None and optimum["kind"] != "unknown" and result["best_reward"] is not None:
         lines.append(describe_optimum(optimum, result["best_reward"]))
@@ -127,6 +132,8 @@ def _network(name: str, network: Mapping[str, Any]) -> list[str]:
         wall = "" if raw is None else f"; plain wall clock {raw:.2f}"
         span = f"{network['latency_low_ms']:.2f} to {network['latency_high_ms']:.2f}"
         lines.append(f"  latency  {network['latency_ms']:.2f} ms ({span}{wall}), {network['latency_source']}")
+    if "step_ms" in network:
+        lines.append(f"  training {network['step_ms']:.3g} ms a step, timed")
     if network["accuracy"] is None:
         lines.append(f"  accuracy unknown: {network['accuracy_reason']}")
     else:

@@ -255,6 +255,14 @@ def peak_rate(batch_size: int) -> float:
     return BASE_RATE * math.sqrt(batch_size / BASE_BATCH)
 
 
+def sgd(module: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of this training; its rate, 0 at first, is set before each step."""
+    weights = [parameter for parameter in module.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, nesterov=True)
+
+
 def free_memory(device: str) -> None:
     """Gives back what a training held that ended for want of memory; module and optimizer may hold each other."""
     gc.collect()
@@ -297,10 +305,7 @@ def _descend(
     generator = torch.Generator().manual_seed(seed)
     count = len(feed.split)
     batches = math.ceil(count / size)
-    weights = [parameter for parameter in module.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, nesterov=True)
+    optimizer = sgd(module)
     peak = peak_rate(size)
     step, before = 0, math.inf
     for epoch in range(1, epochs + 1):

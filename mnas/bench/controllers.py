@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from mnas.bench.benchmark import Benchmark, Judge
 from mnas.bench.drive import Run, Task, make_controller
@@ -14,7 +14,7 @@ from mnas.config import DEFAULT_CONTROLLER
 from mnas.env import BRIDGED, PACKAGES, environment, package_versions, usable_cores
 from mnas.errors import InputError, UnknownNameError
 from mnas.latency.agent import describe_device
-from mnas.objective import RewardKind
+from mnas.objective import PLAIN, RewardKind
 from mnas.registry import check_name
 from mnas.search.reporting import Reporter
 
@@ -60,8 +60,8 @@ class Wanted:
             value = getattr(self, flag)
             if value is not None and value < 1:
                 raise InputError(f"--{flag} must be at least 1, got {value}.")
-        if self.reward not in get_args(RewardKind):
-            raise UnknownNameError("reward", self.reward, get_args(RewardKind))
+        if self.reward not in PLAIN:
+            raise UnknownNameError("reward", self.reward, PLAIN)
         for name in self.controllers:
             check_name("controller", name)
 

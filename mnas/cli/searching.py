@@ -95,7 +95,8 @@ def search(
             "--reward",
             help="hard: accuracy within the target, less beyond it. soft: MnasNet's (latency/target)^-0.07 on both "
             "sides; with one exponent the best network is the same for every target. absolute: TuNAS's. "
-            "[default: hard]",
+            "training-aware: EfficientNetV2's accuracy x (time of a training step)^-0.07 x parameters^-0.05, within "
+            "the target, which stays hard; steps are timed here. [default: hard]",
         ),
     ] = None,
     trials: Annotated[

@@ -122,6 +122,8 @@ def _lead(run: RunData) -> str:
     text += "."
     if run.kind == "latency" and run.quantile != DEFAULT_QUANTILE:
         text += f" Each was judged at the {words.percent(run.quantile, 0)} % quantile of its latency."
+    if run.reward == "training-aware":
+        text += " It was rewarded by accuracy x (time of a training step)^-0.07 x parameters^-0.05 within the target."
     if run.scaled is not None and run.budget is not None:
         spread = "" if run.range_ms is None else f" (about {words.between(run.range_ms)} ms)"
         text += (

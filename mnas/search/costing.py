@@ -8,6 +8,7 @@ from mnas.objective import Reward, latency_quantile
 from mnas.protocols import LatencyEstimate
 from mnas.search.history import Trial
 from mnas.search.objective import latency_metrics
+from mnas.search.steps import Steps
 from mnas.search_space import NetworkSpec, SearchSpace, network_cost
 from mnas.units import format_count
 
@@ -42,12 +43,14 @@ class Costing:
         latencies: estimates; None where the cost is multiply-adds.
         limits: outside which a network is infeasible.
         quantile: of a latency, by which it is judged.
+        steps: what training steps take; None where the reward does not ask.
     """
 
     space: SearchSpace
     latencies: Callable[[Sequence[NetworkSpec]], list[LatencyEstimate]] | None
     limits: Limits
     quantile: float
+    steps: Steps | None = None
     specs: dict[int, NetworkSpec] = field(default_factory=dict)
     known: dict[int, Known] = field(default_factory=dict)
 
@@ -63,6 +66,9 @@ class Costing:
         if self.latencies is not None and within:
             for number, estimate in zip(within, self.latencies(list(within.values())), strict=True):
                 self.known[number] |= latency_metrics(estimate)
+        if self.steps is not None:
+            for number, spec in within.items():
+                self.known[number] |= self.steps.metrics(spec)
 
     def forget(self) -> None:
         """Of all trials."""
@@ -83,7 +89,7 @@ class Costing:
         refusals = {}
         for trial in trials:
             refusal = self.outside(trial.number)
-            if refusal is None and reward.kind == "hard" and self.judged(trial.number) > reward.target:
+            if refusal is None and reward.refuses and self.judged(trial.number) > reward.target:
                 refusal = f"{self._shown(trial.number)} is above the target: not evaluated"
             if refusal is not None:
                 refusals[trial.number] = refusal

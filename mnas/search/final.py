@@ -1,7 +1,7 @@
 """The finalists: measured together where the device is this one, then judged."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from mnas.records import latency_fields
@@ -11,6 +11,7 @@ from mnas.search.history import History
 from mnas.search.measured import DeviceLatencies, DeviceLatency
 from mnas.search.problem import Goal, Problem
 from mnas.search.reporting import Reporter
+from mnas.search.step_timing import timed_steps
 from mnas.search.timing import Timing
 from mnas.search_space import NetworkSpec
 from mnas.seeds import derive_seed
@@ -115,6 +116,7 @@ def judge_finalists(
             found = measure(group, number)
         else:
             found = [_by_estimate(candidate, timing, kind) for candidate in group]
+        found = _with_steps(problem, timing, found, number, evidence, reporter)
         judged += found
         winner = decide([measured for measured, _ in found], target, tie)
         if winner is not None:
@@ -125,7 +127,8 @@ def judge_finalists(
     latency: Mapping[str, Any] = next((fields for measured, fields in judged if measured is winner), {})
     if winner is not None and kind == "madds":
         reporter.stage("measuring the winner, though nothing hangs on it")
-        ((_, latency),) = measure([winner.candidate], 0)
+        ((_, timed_now),) = measure([winner.candidate], 0)
+        latency = {**latency, **timed_now}
     status: Literal["done", "noisy", "no_feasible"] = "done"
     if winner is None:
         status = "noisy" if any(measured.status == "noisy" for measured, _ in judged) else "no_feasible"
@@ -143,6 +146,28 @@ def judge_finalists(
         comparison,
         timed,
     )
+
+
+def _with_steps(
+    problem: Problem,
+    timing: Timing,
+    found: list[tuple[Measured, dict[str, Any]]],
+    number: int,
+    evidence: list[Mapping[str, Any]],
+    reporter: Reporter,
+) -> list[tuple[Measured, dict[str, Any]]]:
+    """The same finalists with their training steps timed, where the reward asks; else as they are."""
+    if timing.steps is None:
+        return found
+    specs = _specs(problem, [measured.candidate for measured, _ in found])
+    metrics, record = timed_steps(problem, timing.steps, specs, number, reporter)
+    evidence.append({"training_steps": record})
+    timed = []
+    for measured, fields in found:
+        known = metrics[measured.candidate.trial.key]
+        candidate = replace(measured.candidate, factor=known["training_factor"])
+        timed.append((replace(measured, candidate=candidate), {**fields, **known}))
+    return timed
 
 
 def _by_estimate(candidate: Candidate, timing: Timing, kind: str) -> tuple[Measured, dict[str, Any]]:

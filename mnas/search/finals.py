@@ -52,9 +52,7 @@ class Finals:
             SearchError: none of them could be trained.
         """
         count = self.problem.config.finals
-        chosen = sorted(within, key=lambda m: (-m.candidate.accuracy, m.cost, m.candidate.trial.number))[
-            :count
-        ]
+        chosen = sorted(within, key=lambda m: (-m.candidate.worth, m.cost, m.candidate.trial.number))[:count]
         outcomes = {
             m.candidate.trial.number: self._outcome(m, n, len(chosen)) for n, m in enumerate(chosen, 1)
         }

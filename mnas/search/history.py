@@ -17,10 +17,10 @@ TrialStatus = Literal["waiting", "done", "failed", "infeasible"]
 class Trial:
     """One asked architecture.
 
-    `metrics` holds `madds`, `params` and, where known, `accuracy`, `accuracy_std`, `latency_ms`,
-    `latency_low_ms`, `latency_high_ms`; `latency_raw_ms` where that was measured and not predicted; `fidelity` where
-    its training was stopped early. `reward` is None unless the trial is done; `source` says what the accuracy is;
-    `lane` is the number of the lane that asked.
+    `metrics` holds `madds`, `params` and, where known, `accuracy`, `accuracy_std`, `latency_ms`, `latency_low_ms`,
+    `latency_high_ms`; `latency_raw_ms` where that was measured and not predicted; `fidelity` where its training was
+    stopped early; `step_ms` and `training_factor` in a training-aware search. `reward` is None unless the trial is
+    done; `source` says what the accuracy is; `lane` is the number of the lane that asked.
     """
 
     number: int
@@ -52,13 +52,14 @@ class History:
     """Everything that the events of a run say.
 
     `rungs` are those of each lane; `trained` is what became of finalists, by trial; `references` are the reference
-    network's milliseconds in the order timed, each `{"ms", "when"}`.
+    network's milliseconds in the order timed, each `{"ms", "when"}`; `steps` is what is known of training steps.
     """
 
     batches: list[Batch] = field(default_factory=list)
     rungs: dict[int, Rungs] = field(default_factory=dict)
     trained: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     calibration: Mapping[str, Any] | None = None
+    steps: Mapping[str, Any] | None = None
     references: list[Mapping[str, Any]] = field(default_factory=list)
     refits: list[Refit] = field(default_factory=list)
     result: Mapping[str, Any] | None = None
@@ -107,6 +108,8 @@ class History:
                 self.seconds = payload["seconds"]
             case "predictor":
                 self.calibration = payload
+            case "steps":
+                self.steps = payload
             case "reference":
                 self.references.append(
                     {**payload, "ms": positive(payload["ms"]), "when": str(payload["when"])}

@@ -7,7 +7,7 @@ a baseline is told of nothing that the search itself tried, nor the other way ro
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mnas.objective import Reward
+from mnas.objective import Reward, worth
 from mnas.protocols import Controller, Observation
 from mnas.search.costing import Limits, judged_cost
 from mnas.search.history import Batch, Trial
@@ -55,6 +55,8 @@ def observations(
 ) -> list[Observation]:
     """What a lane is told of a batch: nothing of the other side's, and not what was refused for another target only.
 
+    As accuracy it is told what the reward multiplies: in a training-aware search that is less than the accuracy.
+
     Args:
         batch: of trials with the same lane.
         mine: the lane that is told.
@@ -75,14 +77,17 @@ def observations(
             if reward is not None:
                 reward = trial_reward(trial, lane.reward, timed=timed)
         if trial.status != "waiting":
-            told.append(Observation(space.from_key(trial.key), trial.status, reward, trial.metrics))
+            metrics = trial.metrics
+            if "accuracy" in metrics:
+                metrics = {**metrics, "accuracy": worth(metrics)}
+            told.append(Observation(space.from_key(trial.key), trial.status, reward, metrics))
     return told
 
 
 def trial_reward(trial: Trial, reward: Reward, *, timed: bool) -> float:
     """Of a done trial for any target."""
     cost = judged_cost(trial.metrics, reward.quantile, timed=timed)
-    return float(reward.score(trial.metrics["accuracy"], cost))
+    return float(reward.score(worth(trial.metrics), cost))
 
 
 def best_trial_for(trials: Iterable[Trial], reward: Reward, *, timed: bool) -> tuple[Trial, float] | None:
@@ -91,6 +96,6 @@ def best_trial_for(trials: Iterable[Trial], reward: Reward, *, timed: bool) -> t
     if not done:
         return None
     costs = [judged_cost(trial.metrics, reward.quantile, timed=timed) for trial in done]
-    rewards = reward.score([trial.metrics["accuracy"] for trial in done], costs)
+    rewards = reward.score([worth(trial.metrics) for trial in done], costs)
     best = int(rewards.argmax())
     return done[best], float(rewards[best])

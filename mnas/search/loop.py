@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mnas.errors import MnasError, SearchError
-from mnas.objective import Reward
+from mnas.objective import Reward, worth
 from mnas.protocols import AccuracyModel, StagedAccuracyModel, is_expensive
 from mnas.search.accuracies import check_accuracies
 from mnas.search.costing import Costing, Limits, show_cost
@@ -308,7 +308,7 @@ class Loop:
     def _reward(self, trial: Trial, known: dict[str, float], source: str | None) -> None:
         """Records a trial of known accuracy."""
         cost = self.costing.judged(trial.number)
-        reward = float(self.lanes[trial.lane].reward.score(known["accuracy"], cost))
+        reward = float(self.lanes[trial.lane].reward.score(worth(known), cost))
         self._record(trial, "done", known, reward=reward, source=source)
 
     def _accuracies(self, trials: list[Trial], seed: int) -> object:
@@ -318,9 +318,10 @@ class Loop:
             return model.evaluate([self.costing.specs[trial.number] for trial in trials], seed=seed)
         eta, (trial,) = model.eta, trials
         cost, asker = self.costing.judged(trial.number), self.lanes[trial.lane]
+        known = self.costing.known[trial.number]
 
         def go_on(epoch: int, accuracy: float) -> bool:
-            reward = float(asker.reward.score(accuracy, cost))
+            reward = float(asker.reward.score(worth({**known, "accuracy": accuracy}), cost))
             payload = {"rung": epoch, "trial": trial.number, "reward": reward}
             self.store.append("rung", [payload])
             return self.history.record_rung(trial.lane, payload).goes_on(epoch, trial.number, eta)

@@ -79,6 +79,8 @@ def find_optimum(
         return _unknown("latencies are not sums over a network's parts, so no optimum can be proved")
     if reward.kind == "absolute":
         return _unknown("the absolute reward rises with the cost below its target")
+    if reward.kind == "training-aware":
+        return _unknown("a training-aware reward is no function of accuracy and cost alone")
     try:
         if isinstance(accuracy, AdditiveSurrogate):
             return _exact(space, accuracy, reward)

@@ -6,7 +6,7 @@ from typing import Any
 from mnas.config import SearchConfig
 from mnas.errors import InputError, RunDirectoryError, SearchError
 from mnas.files import write_json
-from mnas.objective import latency_quantile
+from mnas.objective import latency_quantile, worth
 from mnas.records import latency_fields, network_fields
 from mnas.registry import is_reference
 from mnas.rundir import RunDirectory
@@ -23,6 +23,8 @@ def best_trial(
     path: Path, target_latency: str | None, target_madds: str | None, space: str | None, out: Path | None
 ) -> dict[str, Any]:
     """The most accurate stored trial within a target, by the latency that the search knew of it at last.
+
+    Of a training-aware search that of most worth, accuracy x S^w x P^v.
 
     Nothing is measured: the latency is what the search predicted or measured, with its interval, and its quantile that
     the search judged by has to be within.
@@ -55,7 +57,7 @@ def best_trial(
             f"none of {len(trials)} stored trials is within {_show(kind, value)}; the cheapest takes "
             f"{_show(kind, min(costs.values()))}. Raise the target, or search for it with mnas search."
         )
-    best = max(within, key=lambda trial: (trial.metrics["accuracy"], -costs[trial.number], -trial.number))
+    best = max(within, key=lambda trial: (worth(trial.metrics), -costs[trial.number], -trial.number))
     members = _space(run, config, space)
     spec = members.decode(members.from_key(best.key))
     metrics = best.metrics

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from mnas.search.outcome import front_rows, search_result, unfinished
 from mnas.search.problem import Problem, flags_needed, make_problem
 from mnas.search.remeasure import Remeasurer
 from mnas.search.reporting import Reporter
+from mnas.search.step_timing import prepare_steps
 from mnas.search.timing import Timing, prepare_timing
 from mnas.seeds import derive_seed
 from mnas.store import EventStore
@@ -145,6 +147,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
         reporter.warn(text)
     try:
         timing = prepare_timing(problem, run, store, history, reporter)
+        timing = replace(timing, steps=prepare_steps(problem, store, history, reporter))
         problem = problem.at(timing.budgets)
         loop = _loop(problem, timing, store, history, reporter)
         loop.replay()
@@ -190,7 +193,7 @@ def _loop(problem: Problem, timing: Timing, store: EventStore, history: History,
         problem.costs.bind(CostModel(problem.space, limits.refusal, plain, quantile, history))
     return Loop(
         lanes=problem.lanes,
-        costing=Costing(problem.space, latencies, limits, quantile),
+        costing=Costing(problem.space, latencies, limits, quantile, timing.steps),
         accuracy=problem.accuracy,
         accuracy_name=problem.accuracy_name,
         seed=problem.config.seed,
@@ -295,6 +298,7 @@ def _result(
         refits=[refit.to_dict() for refit in history.refits],
         references=[{name: timed[name] for name in ("when", "ms")} for timed in history.references],
         drift=None if drift is None else drift.fraction,
+        steps=None if history.steps is None else history.steps["about"],
         warnings=[*_left_out(problem), *_too_small(problem), *_drift_warnings(history)],
         classes=None if problem.data is None else list(problem.data.classes),
     )

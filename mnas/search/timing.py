@@ -15,6 +15,7 @@ from mnas.search.history import History
 from mnas.search.problem import Problem
 from mnas.search.reporting import Reporter
 from mnas.search.ruler import Predict, Ruler, checked, madds_of
+from mnas.search.steps import Steps
 from mnas.search_space import NetworkSpec, extremes
 from mnas.seeds import derive_seed
 from mnas.store import EventStore
@@ -34,6 +35,7 @@ class Timing:
         calibration: the predictor's held-out error and more, as JSON.
         budgets: the costs to search at, one for each target and in its unit; see `budget.search_budget`.
         uncorrected: the ruler's estimates without the correction of refits; None where none corrects them.
+        steps: what training steps take; None where the reward does not ask.
     """
 
     ruler: Ruler
@@ -42,6 +44,7 @@ class Timing:
     calibration: Mapping[str, Any] | None = None
     budgets: tuple[float, ...] = ()
     uncorrected: Predict | None = None
+    steps: Steps | None = None
 
     @property
     def predict(self) -> Predict:
