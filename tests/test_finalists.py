@@ -106,7 +106,9 @@ def test_candidates_stopped_early_are_judged_only_where_no_other_holds() -> None
             config=SimpleNamespace(target_kind="latency"),
             accuracy=SimpleNamespace(mae=None),
         )
-        timing = SimpleNamespace(ruler=SimpleNamespace(measures=False, source="made up"), calibration=None, steps=None)
+        timing = SimpleNamespace(
+            ruler=SimpleNamespace(measures=False, source="made up"), calibration=None, steps=None
+        )
         history = History([Batch([len(trials)], list(trials), told=True)])
         final = judge_finalists(problem, Goal(10.0, Reward("hard", 10.0)), timing, history, Said(), None)  # type: ignore[arg-type]
         winner = None if final.winner is None else final.winner.candidate.trial.number
