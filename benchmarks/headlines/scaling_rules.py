@@ -17,6 +17,7 @@ import argparse
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -137,7 +138,15 @@ _given: dict[str, Any] = {}  # of a training process
 
 
 def begin_worker(data: str, images: int, device: str, threads: int) -> None:
-    """Reads the images once."""
+    """Reads the images once, and ends this process when the one that started it is gone."""
+
+    def end_with_parent() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     whole = load_data(data)
     if images < len(whole.train):
@@ -176,7 +185,7 @@ def accuracy(spec: NetworkSpec, epochs: int, seed: int) -> dict[str, float]:
     """Of one training: on the validation split, and once on the test split."""
     data, device = images_at(spec.resolution), _given["device"]
     trained = train(spec, data, epochs=epochs, seed=derive_seed(seed, "scaling rules"), device=device)
-    test = evaluate(trained.module, data.test, trained.inputs)
+    test = evaluate(trained.module.to(device), data.test, trained.inputs)
     return {"val": trained.accuracy, "test": test, "seconds": trained.seconds}
 
 
@@ -221,34 +230,41 @@ def arguments() -> argparse.Namespace:
     return options
 
 
+def train_all(
+    pool: ProcessPoolExecutor, specs: Mapping[str, NetworkSpec], options: argparse.Namespace
+) -> dict[tuple[str, int], dict[str, float]]:
+    """Every network with every seed, by name and seed; says what it will take, and each result as it comes."""
+    each = list(pool.map(seconds, specs.values(), [options.epochs] * len(specs)))
+    said = f"{len(specs)} networks, {options.seeds} seeds"
+    say_seconds(options.seeds * sum(each) / options.workers, said)
+    jobs = {
+        (name, seed): pool.submit(accuracy, spec, options.epochs, seed)
+        for seed in range(options.seeds)
+        for name, spec in specs.items()
+    }
+    results = {}
+    for (name, seed), future in jobs.items():
+        results[name, seed] = future.result()
+        print(f"  {name}, seed {seed}: test {results[name, seed]['test']:.4f}", file=sys.stderr, flush=True)
+    return results
+
+
 def main() -> None:
     options = arguments()
     started = time.perf_counter()
     threads = max(1, (os.cpu_count() or 1) // options.workers)
     given = (options.data, options.images, options.device, threads)
     pool = ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn"), begin_worker, given)
-    with pool:
+    try:
         about = pool.submit(about_data).result()
         base = base_network(options.width, options.resolution, about["classes"])
         grown = equal_madds(base, options.growth, about["native_size"])
         specs = {"base": base, **{rule: grown[rule].spec for rule in RULES}}
-        each = list(pool.map(seconds, specs.values(), [options.epochs] * len(specs)))
-        say_seconds(
-            options.seeds * sum(each) / options.workers, f"{len(specs)} networks, {options.seeds} seeds"
-        )
-        jobs = {
-            (name, seed): pool.submit(accuracy, spec, options.epochs, seed)
-            for seed in range(options.seeds)
-            for name, spec in specs.items()
-        }
-        results = {}
-        for (name, seed), future in jobs.items():
-            results[name, seed] = future.result()
-            print(
-                f"  {name}, seed {seed}: test {results[name, seed]['test']:.4f}", file=sys.stderr, flush=True
-            )
-    test = {name: [results[name, seed]["test"] for seed in range(options.seeds)] for name in specs}
-    val = {name: [results[name, seed]["val"] for seed in range(options.seeds)] for name in specs}
+        results = train_all(pool, specs, options)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    seeds = range(options.seeds)
+    test = {name: [results[name, seed]["test"] for seed in seeds] for name in specs}
     rows = {
         name: {
             **counts(spec),
@@ -256,8 +272,8 @@ def main() -> None:
             "channels": [stage.out_channels for stage in spec.stages],
             "coefficients": list(grown[name].coefficients) if name in grown else None,
             "test": spread(test[name]),
-            "val": spread(val[name]),
-            "seconds": rounded([results[name, seed]["seconds"] for seed in range(options.seeds)], 1),
+            "val": spread([results[name, seed]["val"] for seed in seeds]),
+            "seconds": rounded([results[name, seed]["seconds"] for seed in seeds], 1),
             "paper": PAPER[name],
         }
         for name, spec in specs.items()
@@ -272,7 +288,7 @@ def main() -> None:
     print_headline(
         "compound 81.1 %, resolution 79.1, depth 79.0, width 78.9 at 1.8B (arXiv 1905.11946, Table 7)",
         compared(test),
-        {"data": {"name": "CIFAR-10, as given", **about}, **settings, "networks": rows},
+        {"data": about, **settings, "networks": rows},
         started,
     )
 
