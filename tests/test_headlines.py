@@ -150,15 +150,15 @@ def test_a_resnet_stands_against_the_smallest_efficientnet_as_accurate(load: Loa
     assert "resnet_152" not in families.matched(efficientnets=["efficientnet_b0"])
 
 
-def test_ratios_of_independent_latencies(load: Load) -> None:
-    counts = {"params": 20, "madds": 30, "activations": 40}
-    first = {**counts, "latency_ms": 10.0, "latency_high_ms": 10.0 * np.exp(0.03)}
-    second = {"params": 10, "madds": 10, "activations": 10}
-    second |= {"latency_ms": 5.0, "latency_high_ms": 5.0 * np.exp(0.04)}
-    found = load("families").ratios(first, second)
-    assert (found["params"], found["madds"], found["activations"]) == (2, 3, 4)
-    assert found["latency"] == 2.0
-    assert found["latency_95"] == [1.9, 2.1]  # 2 x exp(+-0.05)
+def test_a_pair_of_families_in_words(load: Load) -> None:
+    families = load("families")
+    # pycls, dev/model_complexity.json: 25,557,032 and 5,288,548 parameters; 4.089e9 and 0.386e9 multiply-adds.
+    assert families.count_ratios("resnet_50", "efficientnet_b0")["params"] == 4.83
+    assert families.count_ratios("resnet_50", "efficientnet_b0")["madds"] == 10.6
+    measured = {"latency_ratio": 4.3, "latency_ratio_95": [4.1, 4.5]}
+    (said,) = families.came_out({("efficientnet_b0", "resnet_50"): measured})
+    assert said.startswith("ResNet-50 (76.1%) has 4.83 times the parameters, 10.6 the multiply-adds, ")
+    assert said.endswith("4.3 (4.1 to 4.5) the latency of EfficientNet-B0 (77.1%)")
 
 
 def test_groups_are_compared_in_networks_of_the_same_layers(load: Load) -> None:

@@ -5,17 +5,17 @@
 
 EfficientNet (arXiv 1905.11946): B4 has 82.9 % top-1 where ResNet-50 has 76.0 % at like multiply-adds (sec. 1), and B1
 has 7.6 times fewer parameters and 16 times fewer multiply-adds than ResNet-152 at like accuracy (Table 2). Each ResNet
-stands against the smallest EfficientNet of at least its published accuracy. Every network is timed at its evaluation
-size in three fresh processes, interleaved with B0 (`mnas zoo measure`); B4 and ResNet-50 also in eight together.
+stands against the smallest EfficientNet of at least its published accuracy, both in the same eight fresh processes, as
+are B4 and ResNet-50. Milliseconds of all are of three processes beside B0 (`mnas zoo measure`) at the evaluation size;
+their ratios are less sure, since B0 itself takes longer between large networks.
 """
 
 import argparse
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headline import RUNS, START_S, ms_per_madd, pair, pair_seconds, print_headline, rounded, say_seconds
+from headline import RUNS, START_S, counts, ms_per_madd, pair, pair_seconds, print_headline, say_seconds
 
 from mnas.console import ConsoleReporter
 from mnas.search_space import network_cost
@@ -39,47 +39,34 @@ def matched(resnets: Sequence[str] = RESNETS, efficientnets: Sequence[str] = EFF
     return found
 
 
-def ratios(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a ResNet's row to an EfficientNet's; the latencies' intervals are independent, each of its own processes."""
-    found: dict[str, Any] = {name: round(first[name] / second[name], 2) for name in COUNTS}
-    if first["latency_ms"] is None or second["latency_ms"] is None:
-        return {**found, "latency": None}
-    ratio = first["latency_ms"] / second["latency_ms"]
-    half = math.hypot(*(math.log(row["latency_high_ms"] / row["latency_ms"]) for row in (first, second)))
-    return {
-        **found,
-        "latency": round(ratio, 2),
-        "latency_95": rounded([ratio * math.exp(-half), ratio * math.exp(half)], 2),
-    }
+def count_ratios(name: str, other: str) -> dict[str, float]:
+    """How many times the parameters, multiply-adds and activations of another network a network has."""
+    first, second = (counts(published(each)) for each in (name, other))
+    return {what: round(first[what] / second[what], 2) for what in COUNTS}
 
 
-def seconds(names: Sequence[str], each_ms_per_madd: float) -> float:
-    """Of measuring these and the pair, where the device is quiet."""
+def seconds(names: Sequence[str], pairs: Sequence[tuple[str, str]], each_ms_per_madd: float) -> float:
+    """Of measuring these networks and pairs, where the device is quiet."""
     specs = {name: published(name) for name in names}
     b0 = network_cost(published("efficientnet_b0")).madds
-    total = pair_seconds([published(name) for name in LIKE_MADDS], each_ms_per_madd)
+    total = sum(pair_seconds([published(name) for name in two], each_ms_per_madd) for two in pairs)
     for group in grouped(specs):
         madds = REFERENCES * b0 + sum(network_cost(specs[name]).madds for name in group)
         total += ZOO_PROCESSES * (START_S + RUNS * madds * each_ms_per_madd / 1000)
     return total
 
 
-def came_out(rows: Mapping[str, Mapping[str, Any]], like: Mapping[str, Any]) -> list[str]:
-    """What the figures say, whichever way."""
-    low, high = like["latency_ratio_95"]
-    first, second = (member(name) for name in LIKE_MADDS)
-    madds = like["networks"][LIKE_MADDS[1]]["madds"] / like["networks"][LIKE_MADDS[0]]["madds"]
-    found = [
-        f"{second.title} takes {like['latency_ratio']} times as long as {first.title} ({low} to {high}) with "
-        f"{madds:.2f} times its multiply-adds; published top-1 {second.top1:.1%} and {first.top1:.1%}"
-    ]
-    for name, other in matched(efficientnets=[e for e in EFFICIENTNETS if e in rows]).items():
-        of = ratios(rows[name], rows[other])
-        interval = f" ({of['latency_95'][0]} to {of['latency_95'][1]})" if of["latency"] else ""
+def came_out(pairs: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
+    """What the figures of the pairs say, whichever way."""
+    found = []
+    for (other, name), measured in pairs.items():
+        low, high = measured["latency_ratio_95"]
+        of = count_ratios(name, other)
+        first, second = member(name), member(other)
         found.append(
-            f"{member(name).title} ({member(name).top1:.1%}) has {of['params']} times the parameters, {of['madds']} "
-            f"the multiply-adds, {of['activations']} the activations and {of['latency']}{interval} the latency of "
-            f"{member(other).title} ({member(other).top1:.1%})"
+            f"{first.title} ({first.top1:.1%}) has {of['params']} times the parameters, {of['madds']} the "
+            f"multiply-adds, {of['activations']} the activations and {measured['latency_ratio']} ({low} to {high}) "
+            f"the latency of {second.title} ({second.top1:.1%})"
         )
     return found
 
@@ -91,28 +78,28 @@ def main() -> None:
     options = parser.parse_args()
     started = time.perf_counter()
     names = [*EFFICIENTNETS[: EFFICIENTNETS.index(options.largest) + 1], *RESNETS]
+    pairs = [LIKE_MADDS, *((other, name) for name, other in matched().items())]
     with ConsoleReporter() as reporter:
-        say_seconds(seconds(names, ms_per_madd(options.seed)))
-        like = pair(
-            LIKE_MADDS,
-            (published(LIKE_MADDS[0]), published(LIKE_MADDS[1])),
-            reporter=reporter,
-            seed=options.seed,
-        )
-        measured = measure_zoo(names, None, Wanted(seed=options.seed), reporter)
-    rows = {row["name"]: row for row in measured["networks"]}
+        say_seconds(seconds(names, pairs, ms_per_madd(options.seed)))
+        measured = {
+            (first, second): pair(
+                (first, second),
+                (published(first), published(second)),
+                reporter=reporter,
+                seed=options.seed,
+            )
+            for first, second in pairs
+        }
+        zoo = measure_zoo(names, None, Wanted(seed=options.seed), reporter)
+    rows = {row["name"]: row for row in zoo["networks"]}
     kept = ("resolution", *COUNTS, "top1", "status", "latency_ms", "latency_low_ms", "latency_high_ms")
     print_headline(
         "B4 82.9 % at ResNet-50's multiply-adds, 76.0 %; B1 7.6 times fewer parameters and 16 times fewer "
         "multiply-adds than ResNet-152 (arXiv 1905.11946, sec. 1 and Table 2)",
-        came_out(rows, like),
+        came_out(measured),
         {
-            "like_madds": like,
+            "pairs": list(measured.values()),
             "networks": {name: {key: rows[name].get(key) for key in kept} for name in names},
-            "resnet_over_efficientnet": {
-                f"{name} / {other}": ratios(rows[name], rows[other])
-                for name, other in matched(efficientnets=names[: -len(RESNETS)]).items()
-            },
             "processes": ZOO_PROCESSES,
         },
         started,
