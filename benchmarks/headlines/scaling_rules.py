@@ -41,7 +41,7 @@ from mnas.zoo import published
 
 RULES = ("depth", "width", "resolution", "compound")
 PAPER = {"base": 0.773, "depth": 0.790, "width": 0.789, "resolution": 0.791, "compound": 0.811}
-# Of the stages: B0's but for two that are dropped, as 32 in all leave nothing of 16 pixels. Chosen here: of those tried,
+# Of the stages: B0's but for two that are dropped, as 32 in all leave nothing of 16 pixels. Chosen here: of those tried
 # with which all four rules come within 5 % of each other at four times the base's multiply-adds, the cheapest.
 STRIDES = (1, 2, 1, 1, 1, 2, 1)
 WITHIN = 0.05  # of the common multiply-adds
