@@ -201,3 +201,13 @@ def test_more_than_an_hour_is_said_beforehand(load: Load, capsys: pytest.Capture
     assert "More than an hour" not in capsys.readouterr().err
     say(3700.0)
     assert "More than an hour" in capsys.readouterr().err
+
+
+def test_memory_is_that_of_the_process_that_runs_the_network(load: Load, tmp_path: Path) -> None:
+    rs = load("resnet_rs")
+    ballast = np.ones(400 * 2**20, np.uint8)  # of this process, which the other's peak must not contain
+    (small,), (peak,) = rs.memory("mobilenetv2_035", 1).values()
+    assert ballast[0] == 1
+    # Weights of 1.66M parameters take 6.3 MiB; the largest activation of a 224-pixel image less than 5.
+    assert 6 < small < 150
+    assert small - 20 < peak < 250
