@@ -1,9 +1,9 @@
 """How well this device's calibration predicts networks that it never saw; prints one JSON object.
 
-    python benchmarks/latency/predictor_error.py [--mbconv 200] [--mnasnet 100] [--scaled 60]
+    python benchmarks/latency/predictor_error.py [--mbconv 200] [--mnasnet 100] [--scaled 60] [--others 24]
 
-Uses the kept calibration, or makes one; then `mnas latency validate` on each group: random members of the spaces, and
-members of `mbconv` scaled by a phi of 0.5 to 3. The measured values carry noise too: `ceiling` is what a perfect
+Uses the kept calibration, or makes one; then `mnas latency validate` on each group: random members of the spaces, those
+of `regnet`, `igcv3` and `ghost` among them, and members of `mbconv` scaled by a phi of 0.5 to 3. A group of 0 is left out. The measured values carry noise too: `ceiling` is what a perfect
 predictor would score, `madds` what multiply-adds alone do.
 """
 
@@ -22,6 +22,9 @@ from mnas.search_space import mbconv_space
 from mnas.validating import CALIBRATED, Unseen, validate
 
 
+OTHERS = ("regnet", "igcv3", "ghost")
+
+
 def seconds_for(predictor: Any, count: int) -> float:
     """Of predicting `count` random members of `mbconv`, decoded beforehand."""
     space, rng = mbconv_space(), random.Random(0)
@@ -36,14 +39,14 @@ def main() -> None:
     parser.add_argument("--mbconv", type=int, default=200)
     parser.add_argument("--mnasnet", type=int, default=100)
     parser.add_argument("--scaled", type=int, default=60)
+    parser.add_argument("--others", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     start, conditions = time.perf_counter(), Conditions()
-    groups = {
-        "mbconv": Unseen("mbconv", options.mbconv, seed=options.seed),
-        "mnasnet": Unseen("mnasnet", options.mnasnet, seed=options.seed),
-        "scaled": Unseen("mbconv", options.scaled, phi=(0.5, 3.0), seed=options.seed),
-    }
+    counts = {"mbconv": options.mbconv, "mnasnet": options.mnasnet, **dict.fromkeys(OTHERS, options.others)}
+    groups = {name: Unseen(name, count, seed=options.seed) for name, count in counts.items() if count}
+    if options.scaled:
+        groups["scaled"] = Unseen("mbconv", options.scaled, phi=(0.5, 3.0), seed=options.seed)
     found = {}
     with ConsoleReporter() as reporter:
         calibration = device_calibration(conditions, reporter)
