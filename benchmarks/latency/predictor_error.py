@@ -3,8 +3,9 @@
     python benchmarks/latency/predictor_error.py [--mbconv 200] [--mnasnet 100] [--scaled 60] [--others 24]
 
 Uses the kept calibration, or makes one; then `mnas latency validate` on each group: random members of the spaces, those
-of `regnet`, `igcv3` and `ghost` among them, and members of `mbconv` scaled by a phi of 0.5 to 3. A group of 0 is left out. The measured values carry noise too: `ceiling` is what a perfect
-predictor would score, `madds` what multiply-adds alone do.
+of `regnet`, `igcv3` and `ghost` among them, and members of `mbconv` scaled by a phi of 0.5 to 3. A group of 0 is left
+out. The measured values carry noise too: `ceiling` is what a perfect predictor would score, `madds` what multiply-adds
+alone do.
 """
 
 import argparse
@@ -20,7 +21,6 @@ from mnas.latency import Conditions
 from mnas.search.device_timing import device_calibration
 from mnas.search_space import mbconv_space
 from mnas.validating import CALIBRATED, Unseen, validate
-
 
 OTHERS = ("regnet", "igcv3", "ghost")
 
