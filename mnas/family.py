@@ -149,7 +149,7 @@ def scale_family(
     _check(source, growth, latency)
     ruler = None
     if measured or growth.latencies:
-        ruler = _ruler(source.spec, conditions, latency, host, seed, reporter)
+        ruler = make_ruler(source.spec, conditions, latency, host, seed, reporter)
     first = Member("base", source.spec, 0.0, 1.0, 1.0, {})
     if ruler is not None:
         (first,) = _timed([first], ruler, seed, reporter)
@@ -193,7 +193,7 @@ def _check(source: Source, growth: Growth, latency: str | None) -> None:
         growth.rule.check(source.spec)
 
 
-def _ruler(
+def make_ruler(
     spec: NetworkSpec,
     conditions: Conditions,
     latency: str | None,
@@ -219,7 +219,11 @@ def _ruler(
     path = calibration_path(host.device, conditions)
     if not path.is_file():
         return ruler
-    calibration = read_calibration(path, host.device, conditions)
+    try:
+        calibration = read_calibration(path, host.device, conditions)
+    except InputError as error:
+        reporter.warn(f"{error} Going on without it.")
+        return ruler
     factor = drift_since(calibration, reference, reference_ms, seed, reporter, host=host)
     return replace(ruler, predict=checked(calibration.predictor.scaled(factor), "calibrated"))
 

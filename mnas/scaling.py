@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from mnas.errors import InputError, SearchError
 from mnas.search_space import NetworkSpec, network_cost
-from mnas.search_space.rules import RULES, Rule
+from mnas.search_space.rules import FAR, RULES, Rule
 from mnas.search_space.spec import LEAST_RESOLUTION
 
 Evidence = TypeVar("Evidence")
@@ -203,7 +203,7 @@ class _Staircases:
                     yield other, grown
 
     def _solve(self, aim: float) -> float:
-        """The least phi found, in steps of `PHI_STEP`, whose network is estimated at `aim` or more."""
+        """The least phi found, in steps of `PHI_STEP`, whose network is estimated at `aim` or that grows no further."""
 
         def grown(steps: int) -> NetworkSpec:
             return self.rule.grow(self.base, steps * PHI_STEP)
@@ -215,6 +215,8 @@ class _Staircases:
         growth = max(aim / self.estimate(self.base), 1.0)
         low, high = 0, max(1, round(math.log(growth, self.rule.growth) / PHI_STEP))
         while not reaches(high):
+            if grown(high) == grown(high + round(FAR / PHI_STEP)):
+                return high * PHI_STEP  # a limit of the rule: it grows no further
             low, high = high, high + max(5, high // 4)
         while high - low > 1:
             middle = (low + high) // 2
@@ -236,10 +238,10 @@ class _Staircases:
 
     def _trimmed(self, grown: NetworkSpec, phi: float, aim: float) -> _Step:
         """At the greatest even resolution whose estimate is at most `aim`, within one phi of the rule's."""
-        fits, too_large = (
-            LEAST_RESOLUTION // RESOLUTION_STEP,
-            int(grown.resolution * self.rule.coefficients.gamma) // RESOLUTION_STEP + 1,
-        )
+        most = int(grown.resolution * self.rule.coefficients.gamma)
+        if self.rule.most_resolution is not None:
+            most = min(most, max(self.base.resolution, self.rule.most_resolution))
+        fits, too_large = LEAST_RESOLUTION // RESOLUTION_STEP, most // RESOLUTION_STEP + 1
         while too_large - fits > 1:
             middle = (fits + too_large) // 2
             if self.estimate(replace(grown, resolution=middle * RESOLUTION_STEP)) <= aim:

@@ -28,6 +28,7 @@ EventKind = Literal[
     "refit",
     "finalists",
     "trained",
+    "point",
     "finished",
 ]
 

@@ -11,6 +11,7 @@ import typer.testing
 
 import mnas
 from mnas.cli import app
+from mnas.cli.scaling import respelled
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -23,7 +24,8 @@ def blocks(document: Path, language: str) -> list[str]:
 def commands(document: Path) -> list[list[str]]:
     """The arguments of every `$ mnas ...` line."""
     lines = [line for block in blocks(document, "console") for line in block.splitlines()]
-    return [line.partition("#")[0].split()[2:] for line in lines if line.startswith("$ mnas ")]
+    found = [line.partition("#")[0].split()[2:] for line in lines if line.startswith("$ mnas ")]
+    return [respelled(arguments) for arguments in found]
 
 
 def test_the_readme_has_commands() -> None:

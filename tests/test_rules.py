@@ -204,3 +204,17 @@ def test_a_family_is_grown_by_any_rule(tmp_path: Path) -> None:
         # The accuracy that the model tells comes of repeats alone, among depth, width and resolution.
         assert (member["width"], member["resolution"]) == (1.0, 224)
         assert (tmp_path / "family" / f"{member['name']}.onnx").is_file()
+
+
+def test_a_rule_that_ends_below_the_target_is_filled_as_far_as_it_goes() -> None:
+    """Resolution alone, up to 256 pixels: (256 / 224)^2 = 1.31 times the multiply-adds, of 2 that are asked for."""
+    rule, target = replace(RULES["resolution"], most_resolution=256), 2.0 * madds(B0)
+
+    def exactly(specs: Sequence[NetworkSpec], careful: bool) -> list[Verdict[None]]:
+        return [Verdict(madds(spec), madds(spec), None) for spec in specs]
+
+    filled = fill_budget(
+        B0, target, base_cost=madds(B0), estimate=madds, judge=exactly, rule=rule, exact=True
+    )
+    assert filled.spec.resolution == 256
+    assert madds(filled.spec) / madds(B0) == pytest.approx(1.31, abs=0.01)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from mnas.cli import bench, device, latency, plugins, running, searching, training, zoo
+from mnas.cli import bench, device, latency, plugins, running, scaling, searching, training, zoo
 from mnas.cli.common import app
 from mnas.cli.searching import INTERRUPTED
 from mnas.errors import MnasError
@@ -15,7 +15,7 @@ from mnas.errors import MnasError
 __all__ = ["app", "run"]
 
 # The commands, in the order of the help: importing a module registers its commands.
-_COMMANDS = (searching, training, running, latency, device, zoo, plugins, bench)
+_COMMANDS = (searching, training, running, scaling, latency, device, zoo, plugins, bench)
 # The root of typer's usage errors. Newer typers carry a click of their own, so it is found, not imported.
 _ClickException: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
@@ -39,7 +39,7 @@ def _root(
 
 def run() -> NoReturn:
     """Runs the command line and ends the process with its exit code."""
-    arguments = sys.argv[1:]
+    arguments = scaling.respelled(sys.argv[1:])
     try:
         code = app(arguments, prog_name="mnas", standalone_mode=False)
     except KeyboardInterrupt:

@@ -1,0 +1,114 @@
+"""A quadratic surface fitted to the accuracies of the grid, and whether any of it beats the published coefficients."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnas.errors import InputError
+from mnas.scalesearch.grid import PUBLISHED, coefficients_of, shares_of
+from mnas.search_space import Coefficients
+
+Array = NDArray[np.float64]
+Verdict = Literal["better", "not distinguishable"]
+
+TERMS = 6
+# A recommendation has to beat the published coefficients by so many standard errors of the difference.
+STANDARD_ERRORS = 2.0
+# Steps of a share in which the surface is looked at for its top (chosen here).
+STEPS = 50
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surface:
+    """accuracy = b0 + b1 d + b2 w + b3 d^2 + b4 d w + b5 w^2, d and w the shares of depth and width.
+
+    The share of resolution is what is left of 1. Make one with `fit`.
+
+    Args:
+        coefficients: b0 to b5.
+        covariance: of them, `(6, 6)`.
+        residual: standard deviation of a point's mean accuracy about the surface.
+    """
+
+    coefficients: Array
+    covariance: Array
+    residual: float
+
+    @classmethod
+    def fit(cls, points: Sequence[Coefficients], accuracies: Sequence[float]) -> "Surface":
+        """By least squares; the errors are those of `n - 6` degrees of freedom.
+
+        Args:
+            points: of the grid, more than six different ones.
+            accuracies: the mean of each, a fraction.
+
+        Raises:
+            InputError: too few points.
+
+        Reference: ordinary least squares, covariance s^2 (X'X)^-1: Seber and Lee (2003), Linear Regression Analysis,
+        sec. 3.2 and 3.3.
+        """
+        design = np.array([_terms(*shares_of(point)[:2]) for point in points])
+        values = np.asarray(accuracies, dtype=np.float64)
+        if len(points) <= TERMS or np.linalg.matrix_rank(design) < TERMS:
+            raise InputError(f"a surface needs more than {TERMS} different points, got {len(points)}.")
+        found, *_ = np.linalg.lstsq(design, values, rcond=None)
+        residual = values - design @ found
+        variance = float(residual @ residual) / (len(points) - TERMS)
+        return cls(found, variance * np.linalg.inv(design.T @ design), variance**0.5)
+
+    def accuracy(self, coefficients: Coefficients) -> float:
+        """What the surface says of coefficients, a fraction."""
+        return float(_terms(*shares_of(coefficients)[:2]) @ self.coefficients)
+
+    def gain(self, coefficients: Coefficients) -> tuple[float, float]:
+        """What they have more than the published ones, and the standard error of that difference."""
+        change = _terms(*shares_of(coefficients)[:2]) - _terms(*shares_of(PUBLISHED)[:2])
+        variance = float(change @ self.covariance @ change)
+        return float(change @ self.coefficients), sqrt(max(0.0, variance))
+
+    def top(self) -> Coefficients:
+        """The coefficients of greatest accuracy on the surface, no share negative, in steps of 1/50."""
+        net = [
+            coefficients_of(depth / STEPS, width / STEPS, (STEPS - depth - width) / STEPS)
+            for depth in range(STEPS + 1)
+            for width in range(STEPS + 1 - depth)
+        ]
+        return max(net, key=self.accuracy)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What comes of a surface.
+
+    Args:
+        best: coefficients of its top.
+        gain: over the published ones, a fraction, with its standard error `gain_std`.
+        verdict: `better` where that is more than two standard errors.
+    """
+
+    best: Coefficients
+    gain: float
+    gain_std: float
+    verdict: Verdict
+
+    @property
+    def recommended(self) -> Coefficients:
+        """The best ones if they are better, else the published ones."""
+        return self.best if self.verdict == "better" else PUBLISHED
+
+
+def judge(surface: Surface) -> Judged:
+    """Whether the top of a surface beats the published coefficients by more than two standard errors."""
+    best = surface.top()
+    gain, std = surface.gain(best)
+    better = gain > STANDARD_ERRORS * std and gain > 0
+    return Judged(best, gain, std, "better" if better else "not distinguishable")
+
+
+def _terms(depth: float, width: float) -> Array:
+    return np.array([1.0, depth, width, depth**2, depth * width, width**2])

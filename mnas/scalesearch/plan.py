@@ -1,0 +1,117 @@
+"""What a search for scaling coefficients was asked for, and the folder that it is kept in."""
+
+import tomllib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from mnas.errors import InputError, RunDirectoryError
+from mnas.family import Growth
+from mnas.files import read_json, write_bytes, write_json
+from mnas.scalesearch.grid import DEFAULT, grid
+from mnas.search_space import NetworkSpec
+from mnas.units import parse_latency_ms
+
+FORMAT = 1
+# Trainings of each point, and epochs of each (chosen here: as those of a search's candidates, twice).
+SEEDS, EPOCHS = 2, 6
+
+
+@dataclass(frozen=True, slots=True)
+class ScalePlan:
+    """What was asked for.
+
+    Args:
+        source: a run directory, a network's JSON file, or a published network.
+        data: as `load_data` takes it.
+        network: of a run.
+        points: of the grid, beside the published one.
+        seeds: trainings of each point.
+        epochs: of each training.
+        images: training images; None is all.
+        resolution: of the base in pixels; None is the network's own, as far as the images allow.
+        budget_ms: latency that every point is brought to, as text with a unit; None brings all to 1.92 times the
+            base's multiply-adds.
+        phis: of the family that is grown at the end; `latencies`: texts with units, instead.
+        measured: whether the family is measured.
+        threads: of torch while it trains; `device` as torch names it.
+        skip_unreadable: leave out images that cannot be used.
+        seed: of everything random.
+
+    Raises:
+        InputError: a value outside its domain.
+    """
+
+    source: str
+    data: str
+    network: str = "baseline"
+    points: int = DEFAULT
+    seeds: int = SEEDS
+    epochs: int = EPOCHS
+    images: int | None = None
+    resolution: int | None = None
+    budget_ms: str | None = None
+    phis: tuple[float, ...] = ()
+    latencies: tuple[str, ...] = ()
+    measured: bool = True
+    threads: int = 1
+    device: str = "auto"
+    skip_unreadable: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        grid(self.points)
+        for name in ("seeds", "epochs", "threads", "images", "resolution"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name} must be at least 1, got {value}.")
+        Growth(phis=self.phis, latencies=self.latencies)
+        if self.budget_ms is not None:
+            parse_latency_ms(self.budget_ms, what="--budget-ms")
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleFolder:
+    """The files of one search for coefficients; `path` is absolute."""
+
+    path: Path
+
+    config = property(lambda self: self.path / "scaling.toml")
+    base = property(lambda self: self.path / "base.json")
+    environment = property(lambda self: self.path / "env.json")
+    points = property(lambda self: self.path / "points.db")
+    result = property(lambda self: self.path / "scaling.json")
+    page = property(lambda self: self.path / "scaling.html")
+    family = property(lambda self: self.path / "family")
+
+    def write(self, plan: ScalePlan, base: NetworkSpec) -> None:
+        """The plan and the network, before anything is trained."""
+        kept = {name: value for name, value in asdict(plan).items() if value is not None}
+        write_bytes(self.config, tomli_w.dumps({"format": FORMAT, **kept}).encode())
+        write_json(self.base, base.to_dict())
+
+    def read(self) -> tuple[ScalePlan, NetworkSpec]:
+        """Both again.
+
+        Raises:
+            RunDirectoryError: no such folder, or a damaged file.
+        """
+        if not self.config.is_file():
+            raise RunDirectoryError(
+                f"{self.path} is no search for coefficients: it has no {self.config.name}. Begin one: "
+                "mnas scale search NETWORK --data FOLDER"
+            )
+        try:
+            stored: dict[str, Any] = tomllib.loads(self.config.read_text())
+            if stored.pop("format", None) != FORMAT:
+                raise InputError(f"expected format {FORMAT}")
+            unknown = sorted(set(stored) - {field.name for field in fields(ScalePlan)})
+            if unknown:
+                raise InputError(f"unknown keys: {', '.join(unknown)}")
+            for name in ("phis", "latencies"):
+                stored[name] = tuple(stored.get(name, ()))
+            return ScalePlan(**stored), NetworkSpec.from_dict(read_json(self.base))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, InputError) as error:
+            raise RunDirectoryError(f"{self.config} or {self.base} is damaged: {error}") from error

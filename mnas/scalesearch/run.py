@@ -1,0 +1,375 @@
+"""`mnas scale search`: the grid is trained point by point, kept as it goes, and ends with a verdict and a family."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from mnas.accuracy.proxy import ProxyAccuracy
+from mnas.data import ImageData, load_data
+from mnas.env import environment
+from mnas.errors import InputError, RunDirectoryError
+from mnas.family import Growth, make_ruler, run_conditions, run_host, scale_family
+from mnas.files import write_json
+from mnas.latency import measure_each
+from mnas.records import network_fields
+from mnas.rundir import RunDirectory
+from mnas.scalesearch.candidates import Candidate, candidates_of, fitted_base, unequal
+from mnas.scalesearch.fit import Surface, judge
+from mnas.scalesearch.grid import GROWTH, grid, shares_of
+from mnas.scalesearch.page import write_page
+from mnas.scalesearch.plan import ScaleFolder, ScalePlan
+from mnas.search.reporting import Reporter
+from mnas.search.ruler import Ruler
+from mnas.search_space import Coefficients, NetworkSpec, network_cost
+from mnas.search_space.rules import compound
+from mnas.seeds import derive_seed
+from mnas.sources import Source, find_source
+from mnas.store import EventStore
+from mnas.trainer.machine import usable_device
+from mnas.units import format_duration, parse_latency_ms
+
+# Trainings by point and seed.
+Trained = dict[tuple[int, int], dict[str, Any]]
+# ResNet-RS (arXiv 2103.07579), sec. 6.1: with 10 epochs width is best, with 350 depth.
+CAVEAT = (
+    "Short trainings favour width: in ResNet-RS's grid width was best after 10 epochs and depth after 350. What is "
+    "best here holds for trainings as short as these; train two members of the family in full before you rely on it."
+)
+# Seconds of measuring the base in each of three processes (chosen here).
+BASE_S = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What one part of a search works with."""
+
+    folder: ScaleFolder
+    plan: ScalePlan
+    base: NetworkSpec
+    data: ImageData
+    store: EventStore
+    reporter: Reporter
+
+    @property
+    def budget(self) -> float | None:
+        """Milliseconds; None is in multiply-adds."""
+        return None if self.plan.budget_ms is None else parse_latency_ms(self.plan.budget_ms)
+
+
+def start_scale_search(plan: ScalePlan, out: Path | None, reporter: Reporter) -> dict[str, Any]:
+    """A new search for coefficients.
+
+    Args:
+        plan: what.
+        out: the folder, new or empty; None is `scalings/<date>-<n>`.
+        reporter: told of progress.
+
+    Returns:
+        What `scaling.json` holds.
+
+    Raises:
+        InputError: something that does not fit, before anything is written.
+        TrainingError, MeasurementError, SearchError: a training or a measurement failed; what was done is kept.
+    """
+    source = find_source(plan.source, plan.network)
+    data = _load(plan, source.spec, reporter)
+    base = fitted_base(_at_resolution(source.spec, plan), data, grid(plan.points))
+    compound(Coefficients()).check(base)
+    if base.resolution < (plan.resolution or source.spec.resolution):
+        reporter.note(
+            f"the base is trained at {base.resolution} pixels, so that no point of the grid exceeds the images' own "
+            f"{data.native_size}"
+        )
+    folder = ScaleFolder(RunDirectory.create(out if out is not None else _next_folder()).path)
+    folder.write(plan, base)
+    write_json(folder.environment, environment())
+    EventStore.create(folder.points).close()
+    return _go_on(folder, plan, base, data, source, reporter)
+
+
+def resume_scale_search(path: Path, reporter: Reporter) -> dict[str, Any]:
+    """Goes on with a search that was interrupted or killed; no training is done twice.
+
+    Raises:
+        RunDirectoryError: not such a folder, or a damaged one.
+    """
+    folder = ScaleFolder(path.absolute())
+    plan, base = folder.read()
+    source = find_source(plan.source, plan.network)
+    return _go_on(folder, plan, base, _load(plan, source.spec, reporter), source, reporter)
+
+
+def _go_on(
+    folder: ScaleFolder,
+    plan: ScalePlan,
+    base: NetworkSpec,
+    data: ImageData,
+    source: Source,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    started = time.monotonic()
+    with RunDirectory(folder.path).locked(), EventStore.open(folder.points) as store:
+        search = _Search(folder, plan, base, data, store, reporter)
+        try:
+            known, trained = _read(store, folder)
+            ruler, base_ms = _timed_base(search, source)
+            candidates = _candidates(search, known, ruler, base_ms)
+            model = _model(search, candidates)
+            _say_estimate(search, model, candidates, trained)
+            _train(search, model, candidates, trained)
+        except KeyboardInterrupt:
+            reporter.note(
+                f"interrupted; nothing is lost. Go on with: mnas scale search --resume {folder.path}"
+            )
+            raise
+        result = _result(search, candidates, trained, source)
+        result["family"] = _family(search, source, result)
+        result["seconds"] = time.monotonic() - started
+    write_json(folder.result, result)
+    write_page(result, folder.page)
+    return result
+
+
+def _load(plan: ScalePlan, spec: NetworkSpec, reporter: Reporter) -> ImageData:
+    data = load_data(plan.data, skip_unreadable=plan.skip_unreadable)
+    for text in data.notes:
+        reporter.note(text)
+    for text in data.left_out:
+        reporter.warn(text)
+    channels = data.train.shape[0]
+    if channels not in (1, spec.in_channels):
+        raise InputError(f"the network reads {spec.in_channels} channels, the images have {channels}.")
+    return data
+
+
+def _at_resolution(spec: NetworkSpec, plan: ScalePlan) -> NetworkSpec:
+    return spec if plan.resolution is None else replace(spec, resolution=plan.resolution)
+
+
+def _next_folder() -> Path:
+    number = 1
+    while (Path("scalings") / str(number)).exists():
+        number += 1
+    return Path("scalings") / str(number)
+
+
+def _read(store: EventStore, folder: ScaleFolder) -> tuple[dict[int, Candidate], Trained]:
+    """Candidates by point, and trainings by point and seed."""
+    known: dict[int, Candidate] = {}
+    trained: Trained = {}
+    for event in store.events():
+        try:
+            if event.kind == "point":
+                candidate = Candidate.from_dict(event.payload)
+                known[candidate.number] = candidate
+            else:
+                payload = dict(event.payload)
+                trained[payload["point"], payload["seed"]] = payload
+        except (KeyError, TypeError, ValueError, InputError) as error:
+            raise RunDirectoryError(
+                f"{folder.points} is damaged (event {event.number}: {error}). Begin anew with --out."
+            ) from error
+    return known, trained
+
+
+def _timed_base(search: _Search, source: Source) -> tuple[Ruler | None, float | None]:
+    """How latency is known and what the base takes, where the budget is in milliseconds."""
+    if search.budget is None:
+        return None, None
+    conditions, host = run_conditions(source, None, None), run_host(source, None)
+    ruler = make_ruler(search.base, conditions, None, host, search.plan.seed, search.reporter)
+    search.reporter.stage(f"measuring the base on {host.name}")
+    found = measure_each(
+        {"base": search.base},
+        reference=ruler.reference,
+        conditions=conditions,
+        budget_s=BASE_S,
+        seed=derive_seed(search.plan.seed, "base"),
+        host=host,
+        on_progress=search.reporter.progress,
+    )
+    base_ms = found.measurements[0].latency_ms
+    if base_ms >= search.budget:
+        raise InputError(
+            f"the base takes {base_ms:.3g} ms, not less than --budget-ms {search.plan.budget_ms}: give about "
+            f"{GROWTH * base_ms:.2g}ms, which is what the rule grows it to."
+        )
+    return ruler, base_ms
+
+
+def _candidates(
+    search: _Search, known: dict[int, Candidate], ruler: Ruler | None, base_ms: float | None
+) -> list[Candidate]:
+    points = grid(search.plan.points)
+    search.reporter.stage(f"growing the base by {len(points)} sets of coefficients to one budget")
+    found = []
+    for candidate in candidates_of(
+        search.base,
+        points,
+        search.data.native_size,
+        budget=search.budget,
+        base_ms=base_ms,
+        ruler=ruler,
+        seed=search.plan.seed,
+        reporter=search.reporter,
+        known=known,
+    ):
+        if candidate.number not in known:
+            search.store.append("point", [candidate.to_dict()])
+            search.store.commit()
+        found.append(candidate)
+    return found
+
+
+def _model(search: _Search, candidates: Sequence[Candidate]) -> ProxyAccuracy:
+    """What trains the candidates, whose inputs may be smaller than the images."""
+    plan = search.plan
+    smallest = min(candidate.spec.resolution for candidate in candidates)
+    return ProxyAccuracy(
+        replace(search.data, native_size=min(search.data.native_size, smallest)),
+        epochs=plan.epochs,
+        proxy_images=plan.images,
+        device=usable_device(plan.device),
+        threads=plan.threads,
+    )
+
+
+def _say_estimate(
+    search: _Search,
+    model: ProxyAccuracy,
+    candidates: Sequence[Candidate],
+    trained: Trained,
+) -> None:
+    left = len(candidates) * search.plan.seeds - len(trained)
+    if not left:
+        return
+    sample = (candidates[0], candidates[len(candidates) // 2], candidates[-1])
+    each = [model.seconds(candidate.spec) for candidate in sample]
+    least, most = (format_duration(end(each)) for end in (min, max))
+    epochs = f"{search.plan.epochs} epoch{'s' * (search.plan.epochs > 1)}"
+    search.reporter.note(
+        f"{left} trainings of {epochs} on {len(model.data.train):,} images will take about "
+        f"{format_duration(left * mean(each))} ({least} to {most} each, by a few steps of three). For less: --images, "
+        "--epochs, --seeds, a smaller --resolution. It can be stopped at any time and resumed: "
+        f"mnas scale search --resume {search.folder.path}"
+    )
+
+
+def _train(
+    search: _Search,
+    model: ProxyAccuracy,
+    candidates: Sequence[Candidate],
+    trained: Trained,
+) -> None:
+    """Each point with each seed, one seed of all points after another, so that an early end compares them all."""
+    search.reporter.stage(f"training {len(candidates)} networks {search.plan.seeds} times")
+    total = len(candidates) * search.plan.seeds
+    for seed in range(search.plan.seeds):
+        for candidate in candidates:
+            if (candidate.number, seed) in trained:
+                continue
+            search.reporter.progress(len(trained), total, f"point {candidate.number + 1}, seed {seed + 1}")
+            start = time.monotonic()
+            (estimate,) = model.evaluate([candidate.spec], seed=derive_seed(search.plan.seed, "scale", seed))
+            payload = {
+                "point": candidate.number,
+                "seed": seed,
+                "accuracy": estimate.value,
+                "accuracy_std": estimate.std,
+                "source": estimate.source,
+                "seconds": time.monotonic() - start,
+            }
+            search.store.append("trained", [payload])
+            search.store.commit()
+            trained[candidate.number, seed] = payload
+
+
+def _result(
+    search: _Search,
+    candidates: Sequence[Candidate],
+    trained: Trained,
+    source: Source,
+) -> dict[str, Any]:
+    plan = search.plan
+    runs = {
+        candidate.number: [trained[candidate.number, seed] for seed in range(plan.seeds)]
+        for candidate in candidates
+    }
+    means = [mean(run["accuracy"] for run in runs[candidate.number]) for candidate in candidates]
+    points = [candidate.coefficients for candidate in candidates]
+    surface = Surface.fit(points, means)
+    judged = judge(surface)
+    warnings = unequal(candidates, search.budget, search.base)
+    for text in warnings:
+        search.reporter.warn(text)
+    madds = network_cost(search.base).madds
+    return {
+        "path": str(search.folder.path),
+        "source": source.name,
+        "data": search.data.name,
+        "trained": runs[0][0]["source"],
+        "seeds": plan.seeds,
+        "base": network_fields(search.base),
+        "budget": {"kind": "madds", "value": GROWTH * madds}
+        if search.budget is None
+        else {"kind": "latency", "value": search.budget},
+        "points": [
+            _row(candidate, value, runs[candidate.number], surface.accuracy)
+            for candidate, value in zip(candidates, means, strict=True)
+        ],
+        "surface": {"coefficients": surface.coefficients.tolist(), "residual": surface.residual},
+        "best": _coefficients(judged.best),
+        "gain": judged.gain,
+        "gain_std": judged.gain_std,
+        "verdict": judged.verdict,
+        "recommended": _coefficients(judged.recommended),
+        "caveat": CAVEAT,
+        "seconds_per_training": mean(run["seconds"] for run in trained.values()),
+        "warnings": warnings,
+    }
+
+
+def _row(
+    candidate: Candidate,
+    accuracy: float,
+    runs: Sequence[dict[str, Any]],
+    fitted: Callable[[Coefficients], float],
+) -> dict[str, Any]:
+    return {
+        "coefficients": _coefficients(candidate.coefficients),
+        "shares": list(shares_of(candidate.coefficients)),
+        "phi": candidate.phi,
+        **network_fields(candidate.spec),
+        **candidate.latency,
+        "accuracy": accuracy,
+        "accuracies": [run["accuracy"] for run in runs],
+        "fitted": fitted(candidate.coefficients),
+    }
+
+
+def _coefficients(c: Coefficients) -> dict[str, float]:
+    return {"alpha": c.alpha, "beta": c.beta, "gamma": c.gamma}
+
+
+def _family(search: _Search, source: Source, result: dict[str, Any]) -> dict[str, Any]:
+    """The network as it was given, grown by the recommended coefficients and measured."""
+    plan = search.plan
+    growth = Growth(
+        phis=plan.phis,
+        latencies=plan.latencies,
+        rule=compound(Coefficients(**result["recommended"])),
+    )
+    return scale_family(
+        source,
+        growth,
+        measured=plan.measured,
+        conditions=run_conditions(source, None, None),
+        latency=None,
+        host=run_host(source, None),
+        out=search.folder.family,
+        seed=plan.seed,
+        reporter=search.reporter,
+    )

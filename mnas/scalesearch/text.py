@@ -1,0 +1,68 @@
+"""What a search for coefficients found, in words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mnas.summary import family_summary, table
+from mnas.units import format_count, format_duration
+
+
+def scale_text(result: Mapping[str, Any]) -> str:
+    """The grid as a table, the verdict, the caveat, and the family."""
+    timed = result["budget"]["kind"] == "latency"
+    header = [
+        "alpha",
+        "beta",
+        "gamma",
+        "pixels",
+        "MAdds",
+        *(["latency"] if timed else []),
+        "accuracy",
+        "fitted",
+    ]
+    rows = []
+    for number, point in enumerate(result["points"]):
+        c = point["coefficients"]
+        rows.append(
+            [
+                *(f"{c[name]:.3f}" for name in ("alpha", "beta", "gamma")),
+                str(point["resolution"]),
+                format_count(point["madds"]),
+                *([f"{point['latency_ms']:.2f} ms"] if timed else []),
+                f"{point['accuracy']:.2%}",
+                f"{point['fitted']:.2%}" + ("  <- published" if number == 0 else ""),
+            ]
+        )
+    return "\n".join(
+        [
+            table(header, rows),
+            "",
+            f"{len(rows)} points, {budget_text(result)}; each {result['trained']}, {result['seeds']} times",
+            verdict_text(result),
+            result["caveat"],
+            "",
+            family_summary(result["family"]),
+            "",
+            f"{format_duration(result['seconds'])} in this part, {result['seconds_per_training']:.1f} s a training; "
+            f"{result['path']}/scaling.html",
+        ]
+    )
+
+
+def budget_text(result: Mapping[str, Any]) -> str:
+    """The cost that all points were brought to."""
+    budget = result["budget"]
+    if budget["kind"] == "latency":
+        return f"all grown to {budget['value']:g} ms as measured"
+    return f"all grown to {format_count(budget['value'])} multiply-adds"
+
+
+def verdict_text(result: Mapping[str, Any]) -> str:
+    """Whether any coefficients beat the published ones, and which are recommended."""
+    best, gain = result["best"], 100 * result["gain"]
+    named = ", ".join(f"{name} {best[name]:.2f}" for name in ("alpha", "beta", "gamma"))
+    std = 100 * result["gain_std"]
+    found = f"The top of the fitted surface is at {named}: {gain:+.2f} points (standard error {std:.2f})"
+    if result["verdict"] == "better":
+        return f"{found} over the published 1.2, 1.1, 1.15, more than two standard errors: recommended."
+    return f"{found} over the published 1.2, 1.1, 1.15. That is not distinguishable, so the published ones are kept."

@@ -1,0 +1,157 @@
+"""`mnas scale search`: a whole one on images, one that is killed, and what is refused."""
+
+import json
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import environment, mnas, result_of, write_photos
+
+from mnas.data import ImageData, Split
+from mnas.errors import InputError
+from mnas.scalesearch.candidates import fitted_base
+from mnas.scalesearch.grid import GROWTH, grid
+from mnas.search_space import NetworkSpec, StageSpec, network_cost
+from mnas.zoo import published
+
+TINY = NetworkSpec(
+    8,
+    (StageSpec("mbconv", 3, 1, 8, 2, 2), StageSpec("mbconv", 3, 2, 16, 3, 3), StageSpec("conv", 3, 2, 24, 2)),
+    64,
+    resolution=64,
+    num_classes=3,
+)
+SEARCH = (
+    "scale",
+    "search",
+    "tiny.json",
+    "--data",
+    "photos",
+    "--points",
+    "10",
+    "--seeds",
+    "1",
+    "--epochs",
+    "1",
+)
+QUICK = ("--phi", "1", "--no-measure", "--json")
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY.to_dict()))
+    write_photos(tmp_path / "photos", 64, 64, "png")
+    return tmp_path
+
+
+def trainings(folder: Path) -> int:
+    """How many are in the store, which another process may be writing."""
+    try:
+        with sqlite3.connect(f"file:{folder / 'points.db'}?mode=ro", uri=True) as store:
+            return int(store.execute("SELECT count(*) FROM events WHERE kind = 'trained'").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def test_a_search_that_is_killed_ends_as_one_that_was_not(work: Path) -> None:
+    done = mnas(work, *SEARCH, *QUICK, "--out", "whole")
+    assert re.search(r"11 trainings of 1 epoch on \d+ images will take about", done.stderr)
+    assert "mnas scale search --resume" in done.stderr
+    whole = result_of(done)
+    command = [sys.executable, "-m", "mnas", *SEARCH, *QUICK, "--out", "killed"]
+    child = subprocess.Popen(command, cwd=work, env=environment(), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while trainings(work / "killed") < 4 and child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    before = trainings(work / "killed")
+    assert 4 <= before < 11
+    resumed = result_of(mnas(work, "scale", "search", "--resume", "killed", "--json"))
+    assert trainings(work / "killed") == 11
+    for name in ("points", "surface", "best", "gain", "verdict", "recommended"):
+        assert resumed[name] == whole[name]
+
+
+def test_what_a_search_writes(work: Path) -> None:
+    result = result_of(mnas(work, *SEARCH, *QUICK, "--out", "out"))
+    base = network_cost(TINY.__class__.from_dict(json.loads((work / "out" / "base.json").read_text())))
+    # Images of 64 pixels, read at 64 by the point of most resolution, 1.3857 times the base's: 46.
+    assert result["base"]["resolution"] == 46
+    assert result["budget"] == {"kind": "madds", "value": pytest.approx(GROWTH * base.madds)}
+    points = result["points"]
+    assert len(points) == 11
+    assert all(point["resolution"] <= 64 for point in points)
+    assert all(point["madds"] <= result["budget"]["value"] for point in points)
+    short = [point for point in points if point["madds"] < 0.95 * result["budget"]["value"]]
+    assert len(short) == (result["warnings"][0].count("% of the budget") if result["warnings"] else 0)
+    assert points[0]["coefficients"] == {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}
+    assert "Short trainings favour width" in result["caveat"]
+    kept = json.loads((work / "out" / "scaling.json").read_text())
+    assert kept == result
+    first, grown = result["family"]["members"]
+    assert (first["resolution"], grown["phi"]) == (64, 1.0)
+    assert result["family"]["coefficients"] == pytest.approx(result["recommended"])
+    assert (work / "out" / "family" / "phi-1.onnx").is_file()
+    page = (work / "out" / "scaling.html").read_text()
+    assert "Short trainings favour width" in page
+    assert "https://" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+
+
+def images(size: int) -> ImageData:
+    labels = np.arange(6) % 3
+    split = Split(np.zeros((6, 3, size, size), np.uint8), labels.astype(np.int64))
+    return ImageData("made up", ("a", "b", "c"), size, split, split, split)
+
+
+def test_the_base_is_lowered_so_that_no_point_exceeds_the_images() -> None:
+    b0 = published("efficientnet_b0")
+    for size, resolution in ((64, 46), (32, 23), (310, 223), (311, 224), (500, 224)):
+        base = fitted_base(b0, images(size), grid())
+        assert (base.resolution, base.num_classes) == (resolution, 3)
+        assert base.resolution * 1.92027**0.5 <= max(size, 224 * 1.92027**0.5)
+    with pytest.raises(
+        InputError, match=r"images of 11 pixels are too small: .* Use images of at least 12 pixels"
+    ):
+        fitted_base(b0, images(11), grid())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("tiny.json",), "give --data FOLDER. Without data nothing is known"),
+        ((), "name a network and images"),
+        (("tiny.json", "--data", "photos", "--points", "7"), "10 to 120 points, got 7 (--points)"),
+        (("tiny.json", "--data", "photos", "--seeds", "0"), "--seeds must be at least 1"),
+        (("tiny.json", "--data", "photos", "--phi", "1", "--to", "2ms"), "one of --phi, --to"),
+        (("tiny.json", "--data", "photos", "--budget-ms", "20"), "has no unit"),
+        (("tiny.json", "--data", "digits"), "images of 8 pixels are too small"),
+        (("tinny.json", "--data", "photos"), "neither a run directory"),
+        (("--resume", "photos"), "is no search for coefficients"),
+        (("--resume", "photos", "--seeds", "3"), "give no other flag"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(work: Path, arguments: tuple[str, ...], words: str) -> None:
+    assert words in mnas(work, "scale", "search", *arguments, code=2).stderr
+    assert not (work / "scalings").exists()
+
+
+def test_a_damaged_folder_is_one_message(work: Path) -> None:
+    folder = work / "broken"
+    folder.mkdir()
+    (folder / "base.json").write_text(json.dumps(TINY.to_dict()))
+    for text, words in (
+        ("format = 2", "expected format 1"),
+        ("format = 1\nsource = 'tiny.json'\ndata = 'photos'\nhue = 1", "unknown keys: hue"),
+        ("format = 1\nsource = 'tiny.json'\ndata = 'photos'\nseeds = 'two'", "is damaged"),
+        ("format = ", "is damaged"),
+    ):
+        (folder / "scaling.toml").write_text(text)
+        assert words in mnas(work, "scale", "search", "--resume", "broken", code=2).stderr
