@@ -1,4 +1,4 @@
-"""A predictor for a device from some ninety measured networks, with its error for networks that it did not see."""
+"""A predictor for a device from some hundred measured networks, with its error for networks that it did not see."""
 
 import time
 from collections.abc import Mapping, Sequence

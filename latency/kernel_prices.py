@@ -29,9 +29,9 @@ FLOOR_MS = 0.003
 # time (relative, and its resolution). The same kernel differs by 5 % (pointwise) to 15 % (gates) between networks.
 SHARED, OWN, NOISE, RESOLUTION_MS = 0.25, 0.1, 0.1, 0.002
 # Length scales of `_shapes`: octaves of channels and pixels; steps of the window, stride, addition and of whole blocks;
-# shares of padding; octaves of groups. Chosen here with the standard deviations; halving or doubling them, tried with
+# shares of padding; octaves of groups; ReLU6. Chosen here with the standard deviations; halving or doubling them, tried with
 # two calibrations of one machine, moved the share of networks within 5 % by less than another calibration does.
-SCALES = np.array([1.5, 1.5, 1.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.3, 0.3, 1.0])
+SCALES = np.array([1.5, 1.5, 1.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.3, 0.3, 1.0, 1.0])
 # Ridge of the prices by work, relative to columns scaled to mean 1 (chosen here: next to none).
 STRENGTH = 1e-4
 # A kernel seen in many networks counts at most so often in the fit of prices, or the common ones would be all of it.
@@ -177,7 +177,7 @@ class KernelPrices:
 
 def _work(kernel: Kernel) -> tuple[float, ...]:
     """What a price is asked for: a call, multiply-adds with padded channels, values read and written, weights."""
-    kind, inputs, outputs, height, width, size, stride, added, groups = kernel
+    kind, inputs, outputs, height, width, size, stride, added, groups, clipped = kernel
     pixels, window = height * width, size * size
     read = pixels * stride * stride
     full_in, full_out = whole_blocks(inputs), whole_blocks(outputs)
@@ -192,6 +192,7 @@ def _work(kernel: Kernel) -> tuple[float, ...]:
                 full_in * read + full_out * pixels,
                 inputs * outputs * window,
                 full_out * pixels * added,
+                full_out * pixels * clipped,
             )
         case "grouped":
             # Groups that do not fill their blocks leave the blocked layout: a matrix product for each group, of
@@ -206,11 +207,19 @@ def _work(kernel: Kernel) -> tuple[float, ...]:
                 inputs * window * pixels * plain,
                 inputs * read + outputs * pixels,
                 outputs * pixels * added,
+                outputs * pixels * clipped,
             )
         case "depthwise":
             madds = full_in * pixels * window
             moved = full_in * (pixels + read)
-            return 1.0, madds * (size <= 3), madds * (size > 3), moved, full_in * pixels * (stride > 1)
+            return (
+                1.0,
+                madds * (size <= 3),
+                madds * (size > 3),
+                moved,
+                full_in * pixels * (stride > 1),
+                full_in * pixels * clipped,
+            )
         case "concat":
             # Within the blocked layout, or out of it and back.
             whole = inputs % BLOCK == 0 and outputs % BLOCK == 0
@@ -227,7 +236,7 @@ def _work(kernel: Kernel) -> tuple[float, ...]:
 
 
 def _shapes(kernels: Sequence[Kernel]) -> Array:
-    """What makes kernels of one kind alike, in length scales: `(kernels, 11)`."""
+    """What makes kernels of one kind alike, in length scales: `(kernels, 12)`."""
     rows = [
         (
             math.log2(kernel.inputs),
@@ -241,6 +250,7 @@ def _shapes(kernels: Sequence[Kernel]) -> Array:
             whole_blocks(kernel.inputs) / kernel.inputs,
             whole_blocks(kernel.outputs) / kernel.outputs,
             math.log2(kernel.groups),
+            kernel.clipped,
         )
         for kernel in kernels
     ]

@@ -66,6 +66,7 @@ class Kernel(NamedTuple):
         stride: of the window.
         added: whether the block's input is added as it writes.
         groups: of a `grouped` convolution.
+        clipped: whether a convolution ends with ReLU6, which costs another pass where ReLU costs nothing.
     """
 
     kind: Kind
@@ -77,6 +78,7 @@ class Kernel(NamedTuple):
     stride: int = 1
     added: bool = False
     groups: int = 1
+    clipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,11 @@ class Named:
     def also(self, name: str) -> Self:
         """The same kernel with one more name."""
         return replace(self, names=(*self.names, name))
+
+    def ended(self, name: str, activation: str) -> Self:
+        """The same kernel with an activation that is fused with it."""
+        clipped = activation == "relu6" and self.kernel.kind in _CONVOLUTIONS
+        return replace(self.also(name), kernel=self.kernel._replace(clipped=clipped))
 
 
 @lru_cache(maxsize=65536)
@@ -157,7 +164,7 @@ def _named(block: Block, prefix: str = "") -> list[Named]:
         if isinstance(step, Block):
             found += [_gate(step, full)] if step.combine == "multiply" else _named(step, f"{full}.")
         elif isinstance(step, Activate) and step.kind in _FUSED:
-            found[-1:] = [before.also(full) for before in found[-1:]]
+            found[-1:] = [before.ended(full, step.kind) for before in found[-1:]]
         else:
             found += [Named(kernel, (full,)) for kernel in _kernel(step)]
     if block.combine == "concat":
@@ -176,7 +183,7 @@ def _named(block: Block, prefix: str = "") -> list[Named]:
             last = len(found)
             found.append(Named(Kernel("add", channels, channels, *block.out_shape[1:]), (sum_name,)))
         if block.after is not None and block.after.kind in _FUSED:
-            found[last] = found[last].also(f"{prefix}after")
+            found[last] = found[last].ended(f"{prefix}after", block.after.kind)
         elif block.after is not None:
             found += [Named(kernel, (f"{prefix}after",)) for kernel in _kernel(block.after)]
     return found

@@ -25,10 +25,10 @@ from mnas.zoo import published
 # Published networks of the operations that every search may meet.
 PUBLISHED = ("efficientnet_b0", "mnasnet_a1", "mnasnet_b1", "mnasnet_small", "mobilenetv2")
 RESOLUTION = 224
-# How many of each group (chosen here: with the published ones and the extremes eight groups of twelve). `OTHERS` have
+# How many of each group (chosen here: with the published ones and the extremes nine groups of twelve). `OTHERS` have
 # the kernels that mobile networks lack: groups, permutations, concatenations, max pools.
 MOBILE = {"mbconv": 25, "mnasnet": 21, "scaled": 11, "widened": 10, "small": 8}
-OTHERS = {"regnet": 5, "igcv3": 3, "ghost": 3, "resnet": 1}
+OTHERS = {"regnet": 9, "igcv3": 6, "ghost": 6, "resnet": 3}
 # Of `OTHERS`, half of them at the spaces' own; the most multiply-adds, so that none takes as long as many of the rest.
 OTHER_RESOLUTIONS, RESNETS, MOST_MADDS = (128, 160, 192, RESOLUTION, RESOLUTION, RESOLUTION), (18, 34), 3e9
 # phi and widths cover EfficientNet-B0 to B4 and MnasNet's width multipliers (tensorflow/tpu, mnasnet README).

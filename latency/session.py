@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mnas.errors import MeasurementError
 from mnas.latency.conditions import Conditions
 from mnas.latency.host import LOCAL, Host, Workplace
 from mnas.latency.measurement import ProcessSamples, gate, judge
-from mnas.latency.onnx_file import OnnxFile
+from mnas.latency.onnx_file import MOST_BYTES, OnnxFile
 from mnas.latency.operators import Operator
 from mnas.latency.worker import FORMAT as JOB_FORMAT
-from mnas.search_space import NetworkSpec
+from mnas.search_space import NetworkSpec, network_cost
 from mnas.seeds import derive_seed
 
 # done, total (networks x processes) and what is being done, in words.
@@ -179,6 +180,12 @@ class Session:
             return ModelFile(path, network.sha256, network.input_shape)
         from mnas.graph import build_graph  # imports onnx, which reading a calibration does not need
 
+        params = network_cost(network).params
+        if 4 * params >= MOST_BYTES:
+            raise MeasurementError(
+                f"a network of {params:,} parameters makes a model of {4 * params / 1e9:.1f} GB, and an ONNX file holds "
+                "2 GB at the most: it cannot be measured or exported. Narrow it."
+            )
         graph = build_graph(network, batch=self.conditions.batch, precision=self.conditions.precision)
         data = graph.SerializeToString()
         path.write_bytes(data)

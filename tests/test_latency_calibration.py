@@ -92,7 +92,7 @@ def small_networks(count):
 
 def test_the_networks_hold_every_operation_width_and_resolution_that_is_searched():
     networks = calibration_networks(0)
-    assert len(networks) == len({network.name for network in networks}) == 96
+    assert len(networks) == len({network.name for network in networks}) == 108
     stages = [stage for network in networks for stage in network.spec.stages]
     ops = {stage.op for stage in stages}
     assert ops == {"conv", "sepconv", "mbconv", "xblock", "igcv3", "ghost", "basic"}
@@ -132,7 +132,7 @@ def test_calibration_end_to_end_on_this_device(small_calibration):
 def test_calibration_finds_the_prices_of_a_made_up_device(made_up):
     made_up(noise=0.01)
     found = calibrate(Conditions())
-    assert found.error.n == 96
+    assert found.error.n == 108
     assert found.error.mape < 0.02
     for point in found.points:
         assert point.predicted_ms == pytest.approx(point.measured_ms, rel=0.15)

@@ -97,6 +97,15 @@ def test_kernels_of_resnets_by_hand() -> None:
     assert ("blocks.0.0.conv2", "blocks.0.0.add", "blocks.0.0.after") in names
 
 
+def test_a_convolution_that_ends_with_relu6_is_another_kernel() -> None:
+    """MobileNetV2: all but the last convolution of each of its 17 blocks end so; ReLU and SiLU make no difference."""
+    kernels = network_kernels(published("mobilenetv2"))
+    ended = [kernel for kernel in kernels.elements() if kernel.clipped]
+    assert Counter(kernel.kind for kernel in ended) == {"dense": 1, "pointwise": 16 + 1, "depthwise": 17}
+    for name in ("mnasnet_a1", "efficientnet_b0", "resnet_18"):
+        assert not any(kernel.clipped for kernel in network_kernels(published(name)))
+
+
 def test_groups_are_kernels_of_their_own_and_known_by_their_number() -> None:
     """RegNetX-400MF: stages of 1, 2, 7, 12 blocks with 32, 64, 160, 384 channels in groups of 16."""
     kernels = network_kernels(regnet_network(RegNetNumbers(22, 24, 24.48, 2.54, 16)))
@@ -394,7 +403,7 @@ def test_kernels_without_a_profile_of_use_have_no_price_and_spoil_nothing() -> N
 def test_networks_too_small_for_a_profile_are_refused_in_words() -> None:
     networks, latencies, profiles = made_up(ALL, np.random.default_rng(0))
     tiny = [[replace(item, ms=item.ms / 100) for item in operators] for operators in profiles]
-    with pytest.raises(TooFewProfilesError, match="at least 20 networks; 0 of 96 are of use"):
+    with pytest.raises(TooFewProfilesError, match="at least 20 networks; 0 of 108 are of use"):
         KernelPredictor.fit(networks, latencies, tiny, device="d", seed=0)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from mnas.errors import InputError
+from mnas.errors import InputError, MeasurementError
 from mnas.latency import (
     Conditions,
     MeasurementSet,
@@ -23,7 +23,7 @@ from mnas.latency import (
     this_device,
 )
 from mnas.latency.device import Device
-from mnas.search_space import NetworkSpec, StageSpec
+from mnas.search_space import NetworkSpec, StageSpec, network_cost
 
 CONDITIONS = Conditions()
 pytestmark = pytest.mark.usefixtures("own_folders")
@@ -109,6 +109,16 @@ def test_wrong_arguments_are_named(arguments, problem):
 
 
 # --- tries, with workers that answer what a test says -------------------------------------------------------
+
+
+def test_a_model_that_no_onnx_file_holds_is_refused_before_it_is_built():
+    """Regression: the largest of `resnet-rs` ended a search with a traceback of protobuf."""
+    huge = replace(tiny(1), head_channels=50_000, num_classes=11_000)
+    assert 4 * network_cost(huge).params > 2**31
+    with pytest.raises(
+        MeasurementError, match=r"parameters makes a model of 2\.\d GB, and an ONNX file holds 2 GB"
+    ):
+        measure({"huge": huge}, reference=tiny(), conditions=CONDITIONS, processes=1, budget_s=1.0, seed=0)
 
 
 def fake_worker(monkeypatch, answers):

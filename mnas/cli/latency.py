@@ -153,7 +153,7 @@ def latency_calibrate(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Measures ninety-six networks, fits this device's predictor and keeps it for later searches."""
+    """Measures 108 networks, fits this device's predictor and keeps it for later searches."""
     from mnas.calibrating import calibrate_device, calibrated_text
     from mnas.console import ConsoleReporter
     from mnas.latency import Conditions, parse_host

@@ -30,6 +30,8 @@ from mnas.seeds import derive_seed
 DRIFT_NOTED = 0.10
 # A target this many times the largest member's predicted upper end needs no measurement to be above it (chosen here).
 SURELY_ABOVE = 1.5
+# A largest member estimated at so many times the target is not measured (chosen here).
+FAR_ABOVE = 5.0
 
 
 def calibrated(preparation: Preparation) -> Timing:
@@ -89,7 +91,7 @@ def device_calibration(
                 f"{host.name} was calibrated on {calibration.made} ({path}; --recalibrate measures anew)"
             )
             return calibration
-    reporter.stage(f"calibrating: timing ninety-six networks on {host.name}, once")
+    reporter.stage(f"calibrating: timing 108 networks on {host.name}, once")
     calibration = calibrate(conditions, host=host, on_progress=reporter.progress)
     for text in calibration.warnings:
         reporter.warn(text)
@@ -125,14 +127,22 @@ def _begin(preparation: Preparation, calibration: Calibration) -> dict[str, Any]
 def _range(
     preparation: Preparation, predictor: LatencyModel, reference: NetworkSpec, reference_ms: float
 ) -> list[float]:
-    """Milliseconds of the smallest and the largest member: measured, unless the target is surely above both."""
+    """Milliseconds of the smallest and the largest member: measured, unless the target is surely above both.
+
+    A largest member that takes many times the target is not worth its measurement, which may take minutes.
+    """
     problem, reporter = preparation.problem, preparation.reporter
     ends = dict(zip(("smallest", "largest"), extreme_specs(problem), strict=True))
     estimates = dict(zip(ends, predictor.predict(list(ends.values())), strict=True))
     if min(goal.target for goal in problem.goals) > SURELY_ABOVE * max(e.high_ms for e in estimates.values()):
         return [estimate.ms for estimate in estimates.values()]
+    highest = max(goal.target for goal in problem.goals)
     found = measure_each(
-        ends,
+        {
+            name: spec
+            for name, spec in ends.items()
+            if name == "smallest" or estimates[name].low_ms <= FAR_ABOVE * highest
+        },
         reference=reference,
         conditions=problem.conditions,
         processes=1,
@@ -147,7 +157,8 @@ def _range(
                 f"the {measured.name} network of {problem.space.name} takes {measured.latency_ms:.3g} ms where the "
                 f"predictor says {estimate.low_ms:.3g} to {estimate.high_ms:.3g}. Finalists are measured in any case."
             )
-    return [measured.latency_ms for measured in found.measurements]
+    known = {measured.name: measured.latency_ms for measured in found.measurements}
+    return [known.get(name, estimate.ms) for name, estimate in estimates.items()]
 
 
 def drift_since(
