@@ -29,8 +29,8 @@ FLOOR_MS = 0.003
 # time (relative, and its resolution). The same kernel differs by 5 % (pointwise) to 15 % (gates) between networks.
 SHARED, OWN, NOISE, RESOLUTION_MS = 0.25, 0.1, 0.1, 0.002
 # Length scales of `_shapes`: octaves of channels and pixels; steps of the window, stride, addition and of whole blocks;
-# shares of padding; octaves of groups; ReLU6. Chosen here with the standard deviations; halving or doubling them, tried with
-# two calibrations of one machine, moved the share of networks within 5 % by less than another calibration does.
+# shares of padding; octaves of groups; ReLU6. Chosen here with the standard deviations; halving or doubling them, tried
+# with two calibrations of one machine, moved the share of networks within 5 % by less than another calibration does.
 SCALES = np.array([1.5, 1.5, 1.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.3, 0.3, 1.0, 1.0])
 # Ridge of the prices by work, relative to columns scaled to mean 1 (chosen here: next to none).
 STRENGTH = 1e-4

@@ -183,8 +183,8 @@ class Session:
         params = network_cost(network).params
         if 4 * params >= MOST_BYTES:
             raise MeasurementError(
-                f"a network of {params:,} parameters makes a model of {4 * params / 1e9:.1f} GB, and an ONNX file holds "
-                "2 GB at the most: it cannot be measured or exported. Narrow it."
+                f"a network of {params:,} parameters makes a model of {4 * params / 1e9:.1f} GB, and an ONNX file "
+                "holds 2 GB at the most: it cannot be measured or exported. Narrow it."
             )
         graph = build_graph(network, batch=self.conditions.batch, precision=self.conditions.precision)
         data = graph.SerializeToString()

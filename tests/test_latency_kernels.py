@@ -402,7 +402,7 @@ def test_kernels_without_a_profile_of_use_have_no_price_and_spoil_nothing() -> N
 
 def test_networks_too_small_for_a_profile_are_refused_in_words() -> None:
     networks, latencies, profiles = made_up(ALL, np.random.default_rng(0))
-    tiny = [[replace(item, ms=item.ms / 100) for item in operators] for operators in profiles]
+    tiny = [[replace(item, ms=item.ms / 1000) for item in operators] for operators in profiles]
     with pytest.raises(TooFewProfilesError, match="at least 20 networks; 0 of 108 are of use"):
         KernelPredictor.fit(networks, latencies, tiny, device="d", seed=0)
 
