@@ -213,7 +213,9 @@ class SearchConfig(BaseModel):
         steps = trains or self._times_steps
         trials = self.trials or (DEFAULT_TRIALS_WITH_DATA if trains else DEFAULT_TRIALS)
         measures = self.target_kind == "latency" and self.latency == "measure"
-        few = trials <= MANY_TRIALS and not measures
+        share = None if self.baseline is None else self.baseline_share or DEFAULT_BASELINE_SHARE
+        mine = trials * (1 - (share or 0.0))  # a baseline's are not told
+        few = mine <= MANY_TRIALS and not measures
         controller = self.controller or (DEFAULT_CONTROLLER if few else CONTROLLER_FOR_MANY)
         batch = DEFAULT_BATCH_OF_FEW if few else DEFAULT_BATCH
         epochs = (self.epochs or DEFAULT_EPOCHS) if trains else None
@@ -222,8 +224,7 @@ class SearchConfig(BaseModel):
                 "trials": trials,
                 "ask_batch": self.ask_batch or (DEFAULT_BATCH_WITH_DATA if trains else batch),
                 "controller": controller,
-                "baseline_share": self.baseline_share
-                or (None if self.baseline is None else DEFAULT_BASELINE_SHARE),
+                "baseline_share": share,
                 "accuracy": self.accuracy or ("proxy" if trains else "imagenet-surrogate"),
                 "latency_quantile": None if self.target_latency is None else self.quantile,
                 "epochs": epochs,

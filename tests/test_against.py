@@ -176,3 +176,21 @@ def own(space, seed):
     from mnas.controllers.random import RandomController
     return RandomController(space, seed=seed)
 """
+
+
+@pytest.mark.parametrize(
+    ("trials", "baseline", "share", "controller"),
+    [
+        (1000, None, None, "guided"),
+        (1200, None, None, "reinforce"),
+        (1200, "random", None, "guided"),  # 600 are its own
+        (1200, "random", 0.1, "reinforce"),  # 1,080
+        (2400, "random", None, "reinforce"),
+    ],
+)
+def test_the_default_controller_is_chosen_by_the_trials_that_it_is_told(
+    trials: int, baseline: str | None, share: float | None, controller: str
+) -> None:
+    values = {"target_latency": "20ms", "trials": trials, "baseline": baseline, "baseline_share": share}
+    given = {name: value for name, value in values.items() if value is not None}
+    assert make_config(given).resolved().controller == controller
