@@ -215,6 +215,10 @@ def test_trials_are_rewarded_by_worth_and_the_winner_has_most_of_it(
     assert worth(winner.metrics) >= worth(best.metrics) - 0.003  # a tie is one standard error, 0.002
     assert result["baseline"]["step_ms"] == pytest.approx(winner.metrics["madds"] / 1e6)
     assert result["optimum"]["kind"] == "unknown"
+    report = mnas(work, "report", "run", "--json")
+    page = Path(result_of(report)["path"]).read_text()
+    assert "best by accuracy x S^-0.07 x P^-0.05" in page
+    assert "which was timed of each" in page
     assert result["steps"]["error"]["mape"] < 0.01
     assert timings[0] >= 30
     assert len(timings) == 2  # the space, then the finalists

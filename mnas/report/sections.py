@@ -30,12 +30,16 @@ def finalists_text(run: RunData) -> str:
         )
     else:
         how = "by estimates, nothing was timed. A network is within when its interval is."
+    first = "most accurate"
+    if run.reward == "training-aware":
+        first = "best by accuracy x S^-0.07 x P^-0.05"
+        how += " S is the time of a training step, which was timed of each; P its parameters."
     trained = sum(finalist.trained is not None for finalist in run.finalists)
-    longer = f" Of those within, the {trained} most accurate were trained for longer." if trained else ""
+    longer = f" Of those within, the {trained} {first} were trained for longer." if trained else ""
     winner = "Of these" if trained else "Of those within"
     return (
-        f"The search aimed at {aim}. At its end the most accurate networks that may take no more "
-        f"were judged, at most eight at a time: {how}{longer} {winner}, the most accurate wins; accuracies closer than "
+        f"The search aimed at {aim}. At its end the {first} networks that may take no more "
+        f"were judged, at most eight at a time: {how}{longer} {winner}, the {first} wins; accuracies closer than "
         f"their error are a tie, which the fastest wins."
     )
 
