@@ -241,7 +241,8 @@ class _Staircases:
         most = int(grown.resolution * self.rule.coefficients.gamma)
         if self.rule.most_resolution is not None:
             most = min(most, max(self.base.resolution, self.rule.most_resolution))
-        fits, too_large = LEAST_RESOLUTION // RESOLUTION_STEP, most // RESOLUTION_STEP + 1
+        fits = -(-self.rule.least_resolution // RESOLUTION_STEP)
+        too_large = max(fits, most // RESOLUTION_STEP) + 1
         while too_large - fits > 1:
             middle = (fits + too_large) // 2
             if self.estimate(replace(grown, resolution=middle * RESOLUTION_STEP)) <= aim:

@@ -42,6 +42,7 @@ class Rule:
         coefficients: factors of depth, width and resolution for a phi of 1.
         group_width: factor of the channels in a group of a grouped convolution for a phi of 1.
         most_resolution: in pixels; a base above it keeps its own. None is no limit.
+        least_resolution: to which filling a budget may trim, in pixels.
         step: resolutions are multiples of it.
         nearest: repeats are rounded to the nearest number and not up.
         training: (base, multiply-adds over the base's) -> what training follows.
@@ -51,6 +52,7 @@ class Rule:
     coefficients: Coefficients
     group_width: float = 1.0
     most_resolution: int | None = None
+    least_resolution: int = LEAST_RESOLUTION
     step: int = 1
     nearest: bool = False
     training: Callable[[NetworkSpec, float], Training] | None = None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mnas.errors import InputError
-from mnas.scalesearch.fit import Surface, judge
+from mnas.scalesearch.fit import Surface, chance_of, judge
 from mnas.scalesearch.grid import GROWTH, PUBLISHED, coefficients_of, grid, shares_of
 from mnas.search_space import Coefficients
 
@@ -56,7 +56,7 @@ def test_a_surface_without_noise_is_found_exactly() -> None:
     assert surface.residual == pytest.approx(0.0, abs=1e-9)
     for c in grid(45):
         assert surface.accuracy(c) == pytest.approx(made_up(*shares_of(c)[:2], 0.1))
-    found = judge(surface)
+    found = judge(surface, grid(21))
     assert shares_of(found.best) == pytest.approx((0.6, 0.2, 0.2))
     d, w, _ = shares_of(PUBLISHED)
     assert found.gain == pytest.approx(0.1 * ((d - 0.6) ** 2 + (w - 0.2) ** 2))
@@ -77,12 +77,16 @@ def test_standard_errors_are_those_of_many_draws() -> None:
 
 
 def test_a_flat_surface_is_not_distinguishable_and_the_published_ones_stay() -> None:
-    found = [judge(Surface.fit(*accuracies(0.0, 0.01, seed))) for seed in range(100)]
+    found = [judge(Surface.fit(*accuracies(0.0, 0.01, seed)), grid(21)) for seed in range(100)]
     # The top is the best of many places, so that two standard errors are passed more often than in one of forty.
     assert sum(item.verdict == "better" for item in found) <= 25
     kept = next(item for item in found if item.verdict == "not distinguishable")
     assert kept.recommended == PUBLISHED
     assert kept.gain > 0
+    # Chances are what they say: a tenth of searches without any difference has one below a tenth, half one below half.
+    chances = np.array([item.chance for item in found])
+    assert np.mean(chances < 0.1) == pytest.approx(0.1, abs=0.09)  # three standard errors of a hundred
+    assert np.mean(chances < 0.5) == pytest.approx(0.5, abs=0.15)
 
 
 def test_fewer_points_than_terms_are_refused() -> None:
@@ -91,3 +95,10 @@ def test_fewer_points_than_terms_are_refused() -> None:
         Surface.fit(points[:6], values[:6])
     with pytest.raises(InputError, match="different points"):
         Surface.fit([PUBLISHED] * 10, [0.5] * 10)
+
+
+def test_the_chance_of_two_standard_errors_is_that_of_the_best_of_many_places() -> None:
+    """Of one comparison it is 4.5 % / 2 with normal errors, somewhat more with few degrees of freedom."""
+    assert 0.1 < chance_of(2.0, grid(15)) < 0.25
+    assert chance_of(6.0, grid(15)) < 0.02
+    assert chance_of(-100.0, grid(15)) == 1.0

@@ -302,7 +302,7 @@ def test_an_accuracy_model_that_always_fails_ends_the_search(work: Path) -> None
         (("--target-latency", "20ms", "--controller", "reinforced"), "did you mean 'reinforce'"),
         (("--target-latency", "20ms", "--latency", "calibrate"), "did you mean 'calibrated'"),
         (("--target-latency", "20ms", "--accuracy", "imagenet"), "did you mean 'imagenet-surrogate'"),
-        (("--target-latency", "20ms", "--reward", "harsh"), "'hard', 'soft' or 'absolute'"),
+        (("--target-latency", "20ms", "--reward", "harsh"), "'hard', 'soft', 'absolute' or 'training-aware'"),
         (("--target-latency", "20ms", "--latency", "nowhere:Model"), "nowhere"),
         (("--target-latency", "20ms", "--latency", "models:Nothing"), "Nothing"),
         (

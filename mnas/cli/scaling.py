@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mnas.cli.common import Debug, Json, app, print_result, split_list
+from mnas.cli.training import INTERRUPTED
 from mnas.errors import InputError
 
 # `mnas scale search` is this command: `scale` takes a network where a group of commands would have a name.
@@ -110,3 +111,5 @@ def scale_search(
             )
             result = start_scale_search(plan, out, reporter)
     print_result(result, scale_text(result), as_json)
+    if result["status"] != "done":
+        raise typer.Exit(INTERRUPTED)

@@ -6,14 +6,17 @@ from typing import Any
 
 from mnas.data import ImageData
 from mnas.errors import InputError, MnasError
+from mnas.scalesearch.fit import TERMS
 from mnas.scalesearch.grid import GROWTH, shares_of
-from mnas.scaling import SHORTFALL
 from mnas.search.grow import fill_latency, fill_madds
 from mnas.search.reporting import Reporter
 from mnas.search.ruler import Ruler
 from mnas.search_space import Coefficients, NetworkSpec, network_cost
 from mnas.search_space.rules import compound
 from mnas.search_space.spec import LEAST_RESOLUTION
+
+# A point that misses so much of the budget is not compared with the others (chosen here).
+SHORT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +64,14 @@ def fitted_base(spec: NetworkSpec, data: ImageData, points: Sequence[Coefficient
         InputError: images too small for that.
     """
     most = max(point.gamma for point in points)
-    fits = int(data.native_size / most)
+    fits = int(data.native_size / most) // 2 * 2  # resolutions are trimmed in steps of two
     if fits < LEAST_RESOLUTION:
         raise InputError(
             f"images of {data.native_size} pixels are too small: a base at {LEAST_RESOLUTION} pixels would be grown to "
             f"{LEAST_RESOLUTION * most:.0f}, where they show nothing more. Use images of at least "
             f"{-(-LEAST_RESOLUTION * most // 1):.0f} pixels."
         )
-    return replace(spec, num_classes=len(data.classes), resolution=min(spec.resolution, fits))
+    return replace(spec, num_classes=len(data.classes), resolution=min(spec.resolution // 2 * 2, fits))
 
 
 def candidates_of(
@@ -106,7 +109,7 @@ def candidates_of(
         if number in known:
             yield known[number]
             continue
-        rule = replace(compound(point), most_resolution=native)
+        rule = replace(compound(point), most_resolution=native, least_resolution=base.resolution)
         reporter.progress(number, len(points), f"growing to the budget by {_share_text(point)}")
         try:
             if budget is None:
@@ -122,20 +125,45 @@ def candidates_of(
         yield Candidate(number, point, scaled.spec, scaled.phi, latency)
 
 
-def unequal(candidates: Sequence[Candidate], budget: float | None, base: NetworkSpec) -> list[str]:
-    """What has to be said of candidates whose cost is not within 5 % below the budget."""
+def fitted(
+    candidates: Sequence[Candidate], budget: float | None, base: NetworkSpec
+) -> tuple[list[bool], list[str]]:
+    """Whether each candidate counts in the surface, and what has to be said of the others.
+
+    One that costs more than 10 % less than the budget would look worse for it; one that is the network of an earlier
+    point would count twice, with the same accuracies.
+
+    Args:
+        candidates: of all points.
+        budget: milliseconds; None is 1.92 times the base's multiply-adds.
+        base: what was grown.
+
+    Raises:
+        InputError: too few are left.
+    """
     target = GROWTH * network_cost(base).madds if budget is None else budget
-    short = []
+    counts, said = [], []
+    seen: set[NetworkSpec] = set()
     for candidate in candidates:
         cost = network_cost(candidate.spec).madds if budget is None else candidate.latency["latency_ms"]
-        if cost < (1 - SHORTFALL) * target:
-            short.append(f"{_share_text(candidate.coefficients)}: {cost / target:.0%} of the budget")
-    if not short:
-        return []
-    return [
-        "some points fall short of the budget, since a small network grows in large steps, and look worse for it: "
-        + "; ".join(short)
-    ]
+        shape = replace(candidate.spec, dropout=0.0)
+        if cost < (1 - SHORT) * target:
+            said.append(f"{_share_text(candidate.coefficients)} reaches {cost / target:.0%} of the budget")
+        elif shape in seen:
+            said.append(
+                f"{_share_text(candidate.coefficients)} comes to the same network as an earlier point"
+            )
+        counts.append(cost >= (1 - SHORT) * target and shape not in seen)
+        seen.add(shape)
+    if sum(counts) <= TERMS:
+        raise InputError(
+            f"only {sum(counts)} points are of use, and a surface needs {TERMS + 1}: the network or its images are so "
+            f"small that it grows in steps too large for the budget. Left out: {'; '.join(said)}. Take a larger "
+            "network, larger images, or more --points."
+        )
+    if not said:
+        return counts, []
+    return counts, [f"left out of the surface, since a small network grows in large steps: {'; '.join(said)}"]
 
 
 def _share_text(point: Coefficients) -> str:

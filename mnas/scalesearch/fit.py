@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import sqrt
 from typing import Literal
 
@@ -20,6 +21,8 @@ TERMS = 6
 STANDARD_ERRORS = 2.0
 # Steps of a share in which the surface is looked at for its top (chosen here).
 STEPS = 50
+# Searches without any difference that tell how often chance does as well (chosen here: a standard error of 1 %).
+DRAWS = 2000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,12 +76,7 @@ class Surface:
 
     def top(self) -> Coefficients:
         """The coefficients of greatest accuracy on the surface, no share negative, in steps of 1/50."""
-        net = [
-            coefficients_of(depth / STEPS, width / STEPS, (STEPS - depth - width) / STEPS)
-            for depth in range(STEPS + 1)
-            for width in range(STEPS + 1 - depth)
-        ]
-        return max(net, key=self.accuracy)
+        return max(_net(), key=self.accuracy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +87,15 @@ class Judged:
         best: coefficients of its top.
         gain: over the published ones, a fraction, with its standard error `gain_std`.
         verdict: `better` where that is more than two standard errors.
+        chance: share of searches in which all points are equally good whose top is as many standard errors above, or
+            more; it is well above that of a single comparison, since the top is picked among many places.
     """
 
     best: Coefficients
     gain: float
     gain_std: float
     verdict: Verdict
+    chance: float
 
     @property
     def recommended(self) -> Coefficients:
@@ -102,12 +103,48 @@ class Judged:
         return self.best if self.verdict == "better" else PUBLISHED
 
 
-def judge(surface: Surface) -> Judged:
-    """Whether the top of a surface beats the published coefficients by more than two standard errors."""
+def judge(surface: Surface, points: Sequence[Coefficients]) -> Judged:
+    """Whether the top of a surface beats the published coefficients by more than two standard errors.
+
+    Args:
+        surface: fitted to the points.
+        points: of the grid.
+    """
     best = surface.top()
     gain, std = surface.gain(best)
     better = gain > STANDARD_ERRORS * std and gain > 0
-    return Judged(best, gain, std, "better" if better else "not distinguishable")
+    chance = chance_of(gain / std, points) if std > 0 else float(gain <= 0)
+    return Judged(best, gain, std, "better" if better else "not distinguishable", chance)
+
+
+def chance_of(quotient: float, points: Sequence[Coefficients]) -> float:
+    """Share of `DRAWS` searches without any difference, normal noise, whose top is so many standard errors above.
+
+    Args:
+        quotient: the gain over its standard error.
+        points: of the grid.
+    """
+    design = np.array([_terms(*shares_of(point)[:2]) for point in points])
+    noise = np.random.default_rng(0).normal(size=(len(points), DRAWS))
+    inverse = np.linalg.inv(design.T @ design)
+    found = inverse @ design.T @ noise
+    left = ((noise - design @ found) ** 2).sum(axis=0) / (len(points) - TERMS)
+    changes = np.array([_terms(*shares_of(c)[:2]) for c in _net()]) - _terms(*shares_of(PUBLISHED)[:2])
+    gains = changes @ found
+    tops = gains.argmax(axis=0)
+    spread = np.einsum("ij,jk,ik->i", changes, inverse, changes)[tops]
+    quotients = gains.max(axis=0) / np.sqrt(np.maximum(spread * left, 1e-300))
+    return float(np.mean(quotients >= quotient))
+
+
+@cache
+def _net() -> tuple[Coefficients, ...]:
+    """Every way to share the growth in steps of 1/50."""
+    return tuple(
+        coefficients_of(depth / STEPS, width / STEPS, (STEPS - depth - width) / STEPS)
+        for depth in range(STEPS + 1)
+        for width in range(STEPS + 1 - depth)
+    )
 
 
 def _terms(depth: float, width: float) -> Array:

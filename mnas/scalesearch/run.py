@@ -1,7 +1,7 @@
 """`mnas scale search`: the grid is trained point by point, kept as it goes, and ends with a verdict and a family."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -10,20 +10,19 @@ from typing import Any
 from mnas.accuracy.proxy import ProxyAccuracy
 from mnas.data import ImageData, load_data
 from mnas.env import environment
-from mnas.errors import InputError, RunDirectoryError
+from mnas.errors import InputError, MnasError, RunDirectoryError
 from mnas.family import Growth, make_ruler, run_conditions, run_host, scale_family
 from mnas.files import write_json
 from mnas.latency import measure_each
-from mnas.records import network_fields
 from mnas.rundir import RunDirectory
-from mnas.scalesearch.candidates import Candidate, candidates_of, fitted_base, unequal
-from mnas.scalesearch.fit import Surface, judge
-from mnas.scalesearch.grid import GROWTH, grid, shares_of
+from mnas.scalesearch.candidates import Candidate, candidates_of, fitted, fitted_base
+from mnas.scalesearch.grid import GROWTH, grid
+from mnas.scalesearch.outcome import Trained, outcome
 from mnas.scalesearch.page import write_page
 from mnas.scalesearch.plan import ScaleFolder, ScalePlan
 from mnas.search.reporting import Reporter
 from mnas.search.ruler import Ruler
-from mnas.search_space import Coefficients, NetworkSpec, network_cost
+from mnas.search_space import Coefficients, NetworkSpec
 from mnas.search_space.rules import compound
 from mnas.seeds import derive_seed
 from mnas.sources import Source, find_source
@@ -31,13 +30,6 @@ from mnas.store import EventStore
 from mnas.trainer.machine import usable_device
 from mnas.units import format_duration, parse_latency_ms
 
-# Trainings by point and seed.
-Trained = dict[tuple[int, int], dict[str, Any]]
-# ResNet-RS (arXiv 2103.07579), sec. 6.1: with 10 epochs width is best, with 350 depth.
-CAVEAT = (
-    "Short trainings favour width: in ResNet-RS's grid width was best after 10 epochs and depth after 350. What is "
-    "best here holds for trainings as short as these; train two members of the family in full before you rely on it."
-)
 # Seconds of measuring the base in each of three processes (chosen here).
 BASE_S = 4.0
 
@@ -68,7 +60,7 @@ def start_scale_search(plan: ScalePlan, out: Path | None, reporter: Reporter) ->
         reporter: told of progress.
 
     Returns:
-        What `scaling.json` holds.
+        What `scaling.json` holds; only `status` and `path` where it was interrupted.
 
     Raises:
         InputError: something that does not fit, before anything is written.
@@ -117,6 +109,7 @@ def _go_on(
             known, trained = _read(store, folder)
             ruler, base_ms = _timed_base(search, source)
             candidates = _candidates(search, known, ruler, base_ms)
+            fitted(candidates, search.budget, base)  # enough of them
             model = _model(search, candidates)
             _say_estimate(search, model, candidates, trained)
             _train(search, model, candidates, trained)
@@ -124,13 +117,22 @@ def _go_on(
             reporter.note(
                 f"interrupted; nothing is lost. Go on with: mnas scale search --resume {folder.path}"
             )
-            raise
-        result = _result(search, candidates, trained, source)
+            return {"status": "interrupted", "path": str(folder.path)}
+        result = outcome(folder, plan, base, candidates, trained, search.budget)
+        for text in result["warnings"]:
+            reporter.warn(text)
+        result |= {"source": source.name, "data": data.name}
+        result |= {"family": None, "seconds": time.monotonic() - started}
+        _write(folder, result)  # whatever becomes of the family
         result["family"] = _family(search, source, result)
         result["seconds"] = time.monotonic() - started
+    _write(folder, result)
+    return result
+
+
+def _write(folder: ScaleFolder, result: Mapping[str, Any]) -> None:
     write_json(folder.result, result)
     write_page(result, folder.page)
-    return result
 
 
 def _load(plan: ScalePlan, spec: NetworkSpec, reporter: Reporter) -> ImageData:
@@ -287,89 +289,29 @@ def _train(
             trained[candidate.number, seed] = payload
 
 
-def _result(
-    search: _Search,
-    candidates: Sequence[Candidate],
-    trained: Trained,
-    source: Source,
-) -> dict[str, Any]:
-    plan = search.plan
-    runs = {
-        candidate.number: [trained[candidate.number, seed] for seed in range(plan.seeds)]
-        for candidate in candidates
-    }
-    means = [mean(run["accuracy"] for run in runs[candidate.number]) for candidate in candidates]
-    points = [candidate.coefficients for candidate in candidates]
-    surface = Surface.fit(points, means)
-    judged = judge(surface)
-    warnings = unequal(candidates, search.budget, search.base)
-    for text in warnings:
-        search.reporter.warn(text)
-    madds = network_cost(search.base).madds
-    return {
-        "path": str(search.folder.path),
-        "source": source.name,
-        "data": search.data.name,
-        "trained": runs[0][0]["source"],
-        "seeds": plan.seeds,
-        "base": network_fields(search.base),
-        "budget": {"kind": "madds", "value": GROWTH * madds}
-        if search.budget is None
-        else {"kind": "latency", "value": search.budget},
-        "points": [
-            _row(candidate, value, runs[candidate.number], surface.accuracy)
-            for candidate, value in zip(candidates, means, strict=True)
-        ],
-        "surface": {"coefficients": surface.coefficients.tolist(), "residual": surface.residual},
-        "best": _coefficients(judged.best),
-        "gain": judged.gain,
-        "gain_std": judged.gain_std,
-        "verdict": judged.verdict,
-        "recommended": _coefficients(judged.recommended),
-        "caveat": CAVEAT,
-        "seconds_per_training": mean(run["seconds"] for run in trained.values()),
-        "warnings": warnings,
-    }
-
-
-def _row(
-    candidate: Candidate,
-    accuracy: float,
-    runs: Sequence[dict[str, Any]],
-    fitted: Callable[[Coefficients], float],
-) -> dict[str, Any]:
-    return {
-        "coefficients": _coefficients(candidate.coefficients),
-        "shares": list(shares_of(candidate.coefficients)),
-        "phi": candidate.phi,
-        **network_fields(candidate.spec),
-        **candidate.latency,
-        "accuracy": accuracy,
-        "accuracies": [run["accuracy"] for run in runs],
-        "fitted": fitted(candidate.coefficients),
-    }
-
-
-def _coefficients(c: Coefficients) -> dict[str, float]:
-    return {"alpha": c.alpha, "beta": c.beta, "gamma": c.gamma}
-
-
-def _family(search: _Search, source: Source, result: dict[str, Any]) -> dict[str, Any]:
-    """The network as it was given, grown by the recommended coefficients and measured."""
-    plan = search.plan
+def _family(search: _Search, source: Source, result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The network as it was given, grown by the recommended coefficients and measured; None where that fails."""
+    plan, c = search.plan, result["recommended"]
     growth = Growth(
         phis=plan.phis,
         latencies=plan.latencies,
         rule=compound(Coefficients(**result["recommended"])),
     )
-    return scale_family(
-        source,
-        growth,
-        measured=plan.measured,
-        conditions=run_conditions(source, None, None),
-        latency=None,
-        host=run_host(source, None),
-        out=search.folder.family,
-        seed=plan.seed,
-        reporter=search.reporter,
-    )
+    try:
+        return scale_family(
+            source,
+            growth,
+            measured=plan.measured,
+            conditions=run_conditions(source, None, None),
+            latency=None,
+            host=run_host(source, None),
+            out=search.folder.family,
+            seed=plan.seed,
+            reporter=search.reporter,
+        )
+    except MnasError as error:
+        search.reporter.warn(
+            f"the coefficients are found, but no family was grown by them: {error} Grow one with: mnas scale "
+            f"{source.name} --alpha {c['alpha']:.4g} --beta {c['beta']:.4g} --gamma {c['gamma']:.4g}"
+        )
+        return None

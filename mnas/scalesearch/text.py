@@ -8,7 +8,9 @@ from mnas.units import format_count, format_duration
 
 
 def scale_text(result: Mapping[str, Any]) -> str:
-    """The grid as a table, the verdict, the caveat, and the family."""
+    """The grid as a table, the verdict, the caveat, and the family; of an interrupted search how to go on."""
+    if result["status"] != "done":
+        return f"interrupted; go on with: mnas scale search --resume {result['path']}"
     timed = result["budget"]["kind"] == "latency"
     header = [
         "alpha",
@@ -30,7 +32,7 @@ def scale_text(result: Mapping[str, Any]) -> str:
                 format_count(point["madds"]),
                 *([f"{point['latency_ms']:.2f} ms"] if timed else []),
                 f"{point['accuracy']:.2%}",
-                f"{point['fitted']:.2%}" + ("  <- published" if number == 0 else ""),
+                f"{point['fitted']:.2%}{'' if point['in_fit'] else ' (left out)'}{'  <- published' * (number == 0)}",
             ]
         )
     return "\n".join(
@@ -41,7 +43,7 @@ def scale_text(result: Mapping[str, Any]) -> str:
             verdict_text(result),
             result["caveat"],
             "",
-            family_summary(result["family"]),
+            "no family was grown" if result["family"] is None else family_summary(result["family"]),
             "",
             f"{format_duration(result['seconds'])} in this part, {result['seconds_per_training']:.1f} s a training; "
             f"{result['path']}/scaling.html",
@@ -62,7 +64,11 @@ def verdict_text(result: Mapping[str, Any]) -> str:
     best, gain = result["best"], 100 * result["gain"]
     named = ", ".join(f"{name} {best[name]:.2f}" for name in ("alpha", "beta", "gamma"))
     std = 100 * result["gain_std"]
-    found = f"The top of the fitted surface is at {named}: {gain:+.2f} points (standard error {std:.2f})"
+    found = (
+        f"The top of the fitted surface is at {named}: {gain:+.2f} points (standard error {std:.2f}) over the "
+        "published 1.2, 1.1, 1.15"
+    )
+    chance = f"as much comes of chance in {result['chance']:.0%} of searches where all are equally good"
     if result["verdict"] == "better":
-        return f"{found} over the published 1.2, 1.1, 1.15, more than two standard errors: recommended."
-    return f"{found} over the published 1.2, 1.1, 1.15. That is not distinguishable, so the published ones are kept."
+        return f"{found}, more than two standard errors: recommended; {chance}."
+    return f"{found}. That is not distinguishable, so the published ones are kept; {chance}."

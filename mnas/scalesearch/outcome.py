@@ -1,0 +1,96 @@
+"""What a search for coefficients comes to, as a JSON object."""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from mnas.records import network_fields
+from mnas.scalesearch.candidates import Candidate, fitted
+from mnas.scalesearch.fit import Surface, judge
+from mnas.scalesearch.grid import GROWTH, shares_of
+from mnas.scalesearch.plan import ScaleFolder, ScalePlan
+from mnas.search_space import Coefficients, NetworkSpec, network_cost
+
+# Trainings by point and seed.
+Trained = dict[tuple[int, int], dict[str, Any]]
+# ResNet-RS (arXiv 2103.07579), sec. 6.1: with 10 epochs width is best, with 350 depth.
+CAVEAT = (
+    "Short trainings favour width: in ResNet-RS's grid width was best after 10 epochs and depth after 350. What is "
+    "best here holds for trainings as short as these; train two members of the family in full before you rely on it."
+)
+
+
+def outcome(
+    folder: ScaleFolder,
+    plan: ScalePlan,
+    base: NetworkSpec,
+    candidates: Sequence[Candidate],
+    trained: Trained,
+    budget: float | None,
+) -> dict[str, Any]:
+    """The fitted surface, the verdict, and every point.
+
+    Args:
+        folder: of the search.
+        plan: what was asked for.
+        base: what was grown.
+        candidates: a network for each point.
+        trained: each of them, with each seed.
+        budget: milliseconds; None is 1.92 times the base's multiply-adds.
+    """
+    runs = {
+        candidate.number: [trained[candidate.number, seed] for seed in range(plan.seeds)]
+        for candidate in candidates
+    }
+    means = [mean(run["accuracy"] for run in runs[candidate.number]) for candidate in candidates]
+    counts, warnings = fitted(candidates, budget, base)
+    points = [
+        candidate.coefficients for candidate, counted in zip(candidates, counts, strict=True) if counted
+    ]
+    surface = Surface.fit(points, [value for value, counted in zip(means, counts, strict=True) if counted])
+    judged = judge(surface, points)
+    madds = {"kind": "madds", "value": GROWTH * network_cost(base).madds}
+    return {
+        "status": "done",
+        "path": str(folder.path),
+        "trained": runs[0][0]["source"],
+        "seeds": plan.seeds,
+        "base": network_fields(base),
+        "budget": madds if budget is None else {"kind": "latency", "value": budget},
+        "points": [
+            {**_row(candidate, value, runs[candidate.number], surface.accuracy), "in_fit": counted}
+            for candidate, value, counted in zip(candidates, means, counts, strict=True)
+        ],
+        "surface": {"coefficients": surface.coefficients.tolist(), "residual": surface.residual},
+        "best": _coefficients(judged.best),
+        "gain": judged.gain,
+        "gain_std": judged.gain_std,
+        "verdict": judged.verdict,
+        "chance": judged.chance,
+        "recommended": _coefficients(judged.recommended),
+        "caveat": CAVEAT,
+        "seconds_per_training": mean(run["seconds"] for run in trained.values()),
+        "warnings": warnings,
+    }
+
+
+def _row(
+    candidate: Candidate,
+    accuracy: float,
+    runs: Sequence[Mapping[str, Any]],
+    surface: Callable[[Coefficients], float],
+) -> dict[str, Any]:
+    return {
+        "coefficients": _coefficients(candidate.coefficients),
+        "shares": list(shares_of(candidate.coefficients)),
+        "phi": candidate.phi,
+        **network_fields(candidate.spec),
+        **candidate.latency,
+        "accuracy": accuracy,
+        "accuracies": [run["accuracy"] for run in runs],
+        "fitted": surface(candidate.coefficients),
+    }
+
+
+def _coefficients(c: Coefficients) -> dict[str, float]:
+    return {"alpha": c.alpha, "beta": c.beta, "gamma": c.gamma}
