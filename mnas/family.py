@@ -25,7 +25,7 @@ from mnas.protocols import LatencyModel
 from mnas.records import latency_fields, network_fields
 from mnas.registry import BUILTIN, is_reference, make
 from mnas.rundir import RunDirectory
-from mnas.scaling import COMPOUND, Scaled
+from mnas.scaling import COMPOUND, SHORTFALL, Scaled
 from mnas.search.device_timing import drift_since
 from mnas.search.grow import NO_ACCURACY, fill_latency, fill_madds
 from mnas.search.measured import measured_on
@@ -61,7 +61,7 @@ class Growth:
         accuracy: name of the model that judges each step of the rule `latency`; None for every other rule.
 
     Raises:
-        InputError: more than one way, or a text that is no quantity.
+        InputError: more than one way, a rule beside the table, or a text that is no quantity.
     """
 
     phis: tuple[float, ...] = ()
@@ -75,6 +75,10 @@ class Growth:
         ways = (self.phis, self.latencies, self.madds, self.by_table)
         if sum(map(bool, ways)) > 1:
             raise InputError("give one of --phi, --to, --to-madds and --released.")
+        if self.by_table and (self.rule != COMPOUND or self.accuracy is not None):
+            raise InputError(
+                "--released is a table of its own: leave out --rule, --alpha, --beta and --gamma."
+            )
         if self.accuracy is not None and not self.latencies:
             raise InputError("the rule 'latency' grows to latencies: give --to 20ms,40ms.")
         for text in self.latencies:
@@ -257,21 +261,28 @@ def _grown(first: Member, growth: Growth, ruler: Ruler | None, seed: int, report
             target = parse_latency_ms(text)
             base_ms = _base_ms(first, text)
             scaled = fill_latency(base, target, base_ms, ruler, seed, reporter, rule)
+            _warn_if_short(text, scaled, target, rule, reporter)
             members.append(_member(text, scaled, dict(scaled.verdict.evidence)))
         return members
     if growth.madds:
-        return [_member(t, fill_madds(base, parse_count(t), rule), {}) for t in growth.madds]
+        members = []
+        for text in growth.madds:
+            scaled = fill_madds(base, parse_count(text), rule)
+            _warn_if_short(text, scaled, parse_count(text), rule, reporter)
+            members.append(_member(text, scaled, {}))
+        return members
     return [
-        Member(
-            f"phi-{phi:g}",
-            rule.grow(base, phi),
-            phi,
-            rule.coefficients.alpha**phi,
-            rule.coefficients.beta**phi,
-            {},
-        )
+        Member(f"phi-{phi:g}", rule.grow(base, phi), phi, *rule.factors(base.resolution, phi), {})
         for phi in growth.phis or PHIS
     ]
+
+
+def _warn_if_short(text: str, scaled: Scaled[Any], target: float, rule: Rule, reporter: Reporter) -> None:
+    if scaled.verdict.cost < (1 - SHORTFALL) * target:
+        reporter.warn(
+            f"{text}: filled to {scaled.verdict.cost / target:.0%} only. The rule {rule.name!r} grows this network in "
+            f"steps, and the next one may exceed the target."
+        )
 
 
 def _base_ms(first: Member, text: str) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mnas.errors import InputError
 from mnas.greedy import GreedyStep, grow_greedily
 from mnas.protocols import AccuracyModel
-from mnas.registry import make
+from mnas.registry import BUILTIN, make
 from mnas.search.accuracies import check_accuracies
 from mnas.search.grow import QUICK_S
 from mnas.search.reporting import Reporter
@@ -21,7 +21,7 @@ def greedy_accuracy(rule: str, accuracy: str | None) -> str | None:
     """The model that judges the rule `latency`; None for another rule.
 
     Raises:
-        InputError: that rule without a model, or a model for another rule.
+        InputError: that rule without a model or with one that knows no grown network, or a model for another rule.
     """
     if rule != GREEDY:
         if accuracy is not None:
@@ -32,6 +32,12 @@ def greedy_accuracy(rule: str, accuracy: str | None) -> str | None:
             "--rule latency grows whatever brings most accuracy for a millisecond, so it has to be told the accuracy "
             "of networks that no model of mnas covers: --accuracy module:factory of your own. Rules that need none: "
             "--rule compound, fast, resnet-rs."
+        )
+    if accuracy in BUILTIN["accuracy"]:
+        raise InputError(
+            f"--rule latency cannot ask {accuracy!r}: the surrogates cover the mbconv space at 224 pixels, with "
+            f"EfficientNet-B0's widths and depths, and no network grown from it; proxy training needs the images of a "
+            f"search. Name a model of your own that covers grown networks: --accuracy module:factory."
         )
     return accuracy
 

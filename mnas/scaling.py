@@ -132,8 +132,7 @@ def fill_budget(
         verdicts = judge(list(steps), True)
         for step, verdict in zip(steps.values(), verdicts, strict=True):
             if verdict.upper <= target and (best is None or verdict.cost > best.verdict.cost):
-                coefficients = rule.coefficients
-                depth, width = coefficients.alpha**step.phi, coefficients.beta**step.phi
+                depth, width = rule.factors(base.resolution, step.phi)
                 best = Scaled(step.spec, step.phi, depth, width, verdict)
         if best is not None and best.verdict.cost >= (1 - SHORTFALL) * target:
             return best

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import isfinite, log2
+from typing import Literal
 
 from mnas.errors import InputError, UnknownNameError
 from mnas.search_space.cost import network_cost
@@ -42,9 +43,10 @@ class Rule:
         coefficients: factors of depth, width and resolution for a phi of 1.
         group_width: factor of the channels in a group of a grouped convolution for a phi of 1.
         most_resolution: in pixels; a base above it keeps its own. None is no limit.
+        rest: what grows by the multiply-adds that `most_resolution` keeps from the resolution; None is nothing.
         least_resolution: to which filling a budget may trim, in pixels.
         step: resolutions are multiples of it.
-        nearest: repeats are rounded to the nearest number and not up.
+        nearest: repeats, and channels in multiples of 8, are rounded to the nearest and not as EfficientNet's.
         training: (base, multiply-adds over the base's) -> what training follows.
     """
 
@@ -52,6 +54,7 @@ class Rule:
     coefficients: Coefficients
     group_width: float = 1.0
     most_resolution: int | None = None
+    rest: Literal["depth", "width"] | None = None
     least_resolution: int = LEAST_RESOLUTION
     step: int = 1
     nearest: bool = False
@@ -63,11 +66,24 @@ class Rule:
         c = self.coefficients
         return c.alpha * c.beta**2 * c.gamma**2
 
+    def factors(self, base: int, phi: float) -> tuple[float, float]:
+        """Of depth and width, for a base of this resolution in pixels."""
+        c = self.coefficients
+        depth, width = c.alpha**phi, c.beta**phi
+        left = base * c.gamma**phi / self._within(base, phi)
+        if self.rest == "depth":
+            depth *= left**2
+        elif self.rest == "width":
+            width *= left
+        return depth, width
+
+    def _within(self, base: int, phi: float) -> float:
+        wanted: float = base * self.coefficients.gamma**phi
+        return wanted if self.most_resolution is None else min(wanted, max(base, self.most_resolution))
+
     def resolution(self, base: int, phi: float) -> int:
         """Of a network whose base has this one, in pixels: at least 8."""
-        wanted = base * self.coefficients.gamma**phi
-        if self.most_resolution is not None:
-            wanted = min(wanted, max(base, self.most_resolution))
+        wanted = self._within(base, phi)
         rounded = round(wanted / self.step) * self.step if self.coefficients.gamma > 1 else base
         return max(LEAST_RESOLUTION, rounded)
 
@@ -79,11 +95,13 @@ class Rule:
         """
         if not isfinite(phi):
             raise InputError(f"phi must be finite, got {phi!r}.")
+        depth, width = self.factors(spec.resolution, phi)
         grown = scale(
             spec,
-            depth=self.coefficients.alpha**phi,
-            width=self.coefficients.beta**phi,
+            depth=depth,
+            width=width,
             resolution=self.resolution(spec.resolution, phi),
+            least=0.0 if self.nearest else 0.9,
             group_width=self.group_width**phi,
             nearest=self.nearest,
         )
@@ -183,6 +201,7 @@ RULES: Mapping[str, Rule] = {
         "resnet-rs",
         Coefficients(2 ** (1 - 2 * SLOWLY), 1.0, 2**SLOWLY),
         most_resolution=MOST_RESOLUTION,
+        rest="depth",
         training=resnets,
     ),
     # In short ones (10 epochs), where width did best.
@@ -190,6 +209,7 @@ RULES: Mapping[str, Rule] = {
         "resnet-rs-short",
         Coefficients(1.0, 2 ** (0.5 - SLOWLY), 2**SLOWLY),
         most_resolution=MOST_RESOLUTION,
+        rest="width",
         training=resnets,
     ),
     # Width gets FAST of the multiply-adds, depth and squared resolution half of the rest each.

@@ -315,6 +315,19 @@ def test_a_family_that_nobody_measured_says_so(tmp_path: Path) -> None:
     assert "not known" not in said[said.index("The family") : said.index("How well")]
 
 
+def test_a_greedily_grown_family_is_not_called_released(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    members = [
+        {"name": "base", "phi": 0.0, "depth": 1.0, "width": 1.0, **network_fields(published("efficientnet_b0")),
+         **measured(13), "accuracy": None}
+    ]  # fmt: skip
+    family = {"rule": "latency", "coefficients": None, "conditions": CONDITIONS, "members": members}
+    write_json(run.path / "family.json", family)
+    said = words_of(page(run))
+    assert "The baseline grown step by step, each time in the one of depth, width and resolution" in said
+    assert "EfficientNet was released with" not in said
+
+
 def test_finalists_stand_beside_their_predictions(tmp_path: Path) -> None:
     said = words_of(page(make_run(tmp_path / "run")))
     assert "predicted top-1, % predicted, ms measured, ms wall clock, ms within" in said

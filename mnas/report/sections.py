@@ -70,7 +70,12 @@ def predictor_text(run: RunData) -> str:
 
 def family_text(family: Family) -> str:
     """By which rule a family was grown, and what is known of its members."""
-    if family.coefficients is None:
+    if family.rule == "latency":
+        rule = (
+            "The baseline grown step by step, each time in the one of depth, width and resolution that brings most "
+            "accuracy for a millisecond, as the accuracy model that was named says."
+        )
+    elif family.coefficients is None:
         rule = "The baseline grown by the coefficients that EfficientNet was released with."
     else:
         depth, width, resolution = map(words.number, family.coefficients)
