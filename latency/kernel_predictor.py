@@ -133,10 +133,7 @@ class KernelPredictor:
 
     def unpriced(self, networks: Sequence[NetworkSpec]) -> list[str]:
         """Kinds of kernels of these networks that have no price, in order of name."""
-        kinds: set[str] = {
-            kernel.kind for spec in networks for part in segments(spec) for kernel, _ in segment_kernels(part)
-        }
-        return sorted(kinds - set(self.kernels.kinds))
+        return sorted(set().union(*map(_kinds, networks)) - set(self.kernels.kinds))
 
     def scaled(self, factor: float) -> Self:
         """The predictor for the same device when everything takes `factor` times as long."""
@@ -214,10 +211,12 @@ def _have_prices(
     known: set[str] = {kernel.kind for rows in profiled if rows is not None for kernel, _ in rows}
     if isinstance(others, KernelPrices):
         known |= set(others.kinds)
-    return [
-        all(kernel.kind in known for part in segments(spec) for kernel, _ in segment_kernels(part))
-        for spec in networks
-    ]
+    return [_kinds(spec) <= known for spec in networks]
+
+
+def _kinds(spec: NetworkSpec) -> set[str]:
+    """Of the kernels of a network."""
+    return {kernel.kind for part in segments(spec) for kernel, _ in segment_kernels(part)}
 
 
 def _of(

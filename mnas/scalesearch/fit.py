@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.errors import InputError
-from mnas.scalesearch.grid import PUBLISHED, coefficients_of, shares_of
+from mnas.scalesearch.grid import PUBLISHED, lattice, shares_of
 from mnas.search_space import Coefficients
 
 Array = NDArray[np.float64]
@@ -140,11 +140,7 @@ def chance_of(quotient: float, points: Sequence[Coefficients]) -> float:
 @cache
 def _net() -> tuple[Coefficients, ...]:
     """Every way to share the growth in steps of 1/50."""
-    return tuple(
-        coefficients_of(depth / STEPS, width / STEPS, (STEPS - depth - width) / STEPS)
-        for depth in range(STEPS + 1)
-        for width in range(STEPS + 1 - depth)
-    )
+    return tuple(lattice(STEPS))
 
 
 def _terms(depth: float, width: float) -> Array:

@@ -36,6 +36,15 @@ def coefficients_of(depth: float, width: float, resolution: float) -> Coefficien
     return Coefficients(GROWTH**depth, GROWTH ** (width / 2), GROWTH ** (resolution / 2))
 
 
+def lattice(m: int) -> list[Coefficients]:
+    """Every way to share the growth in multiples of 1/m: Scheffé's {3, m} simplex lattice, see `grid`."""
+    return [
+        coefficients_of(depth / m, width / m, (m - depth - width) / m)
+        for depth in range(m + 1)
+        for width in range(m + 1 - depth)
+    ]
+
+
 def grid(points: int = DEFAULT) -> list[Coefficients]:
     """The published coefficients, and the smallest even net of at least so many more.
 
@@ -59,9 +68,4 @@ def grid(points: int = DEFAULT) -> list[Coefficients]:
             "its error is told by the points beyond those."
         )
     m = next(m for m in range(1, MOST) if (m + 1) * (m + 2) // 2 >= points)
-    net = [
-        coefficients_of(depth / m, width / m, (m - depth - width) / m)
-        for depth in range(m + 1)
-        for width in range(m + 1 - depth)
-    ]
-    return [PUBLISHED, *net]
+    return [PUBLISHED, *lattice(m)]

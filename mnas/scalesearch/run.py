@@ -56,7 +56,7 @@ def start_scale_search(plan: ScalePlan, out: Path | None, reporter: Reporter) ->
 
     Args:
         plan: what.
-        out: the folder, new or empty; None is `scalings/<date>-<n>`.
+        out: the folder, new or empty; None is `scalings/<n>`.
         reporter: told of progress.
 
     Returns:
