@@ -38,6 +38,15 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
+@pytest.fixture
+def any_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figure is too noisy: for tests of what is made of one. The gate has tests of its own, with made-up samples."""
+    from mnas.latency import measurement
+
+    monkeypatch.setattr(measurement, "DRIFT_REJECTS", float("inf"))
+    monkeypatch.setattr(measurement, "WIDEST", float("inf"))
+
+
 @pytest.fixture(scope="session")
 def small_calibration() -> "Calibration":
     """A real one of this device, of networks that are quick to time: the calibration's own, at 32 pixels."""

@@ -37,6 +37,7 @@ def tiny(repeats=4, **changes):
 # --- real measurements -------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("any_noise")
 def test_twice_as_deep_is_slower_and_the_same_network_is_equal(tmp_path):
     said = []
     result = measure(
@@ -64,6 +65,7 @@ def test_twice_as_deep_is_slower_and_the_same_network_is_equal(tmp_path):
     assert not list(tmp_path.glob("mnas-latency-*"))
 
 
+@pytest.mark.usefixtures("any_noise")
 def test_reference_given_scales_the_milliseconds():
     result = measure_each(
         {"same": tiny()},

@@ -29,6 +29,7 @@ from mnas.latency.ssh_failures import LostConnectionError
 
 
 @needs_sshd
+@pytest.mark.usefixtures("any_noise")
 def test_a_network_is_timed_there_and_nothing_stays(ssh_server: Server, ssh_client: Path) -> None:
     said = []
     result = timed(

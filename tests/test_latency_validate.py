@@ -46,7 +46,7 @@ def test_unseen_networks_are_different_and_the_same_each_time() -> None:
         Unseen("mbconv", 2)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("quick", "any_noise")
 def test_a_plug_in_is_scored_beside_multiply_adds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "board", SimpleNamespace(Mine=ByMadds))
     unseen = Unseen("mbconv", 6, resolution=32, classes=10)
