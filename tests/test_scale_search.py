@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 from commands import environment, mnas, result_of, write_photos
 
+from mnas.accuracy.proxy import ProxyAccuracy
 from mnas.data import ImageData, Split
 from mnas.errors import InputError
+from mnas.protocols import AccuracyEstimate
 from mnas.scalesearch.candidates import fitted_base
 from mnas.scalesearch.grid import GROWTH, grid
 from mnas.search_space import NetworkSpec, StageSpec, network_cost
+from mnas.training import TrainingError
 from mnas.zoo import published
 
 TINY = NetworkSpec(
@@ -126,6 +129,38 @@ def test_a_family_that_cannot_be_grown_loses_nothing(work: Path) -> None:
     assert "mnas scale tiny.json --alpha" in done.stderr
     assert json.loads((work / "out" / "scaling.json").read_text()) == result
     assert "The family" not in (work / "out" / "scaling.html").read_text()
+
+
+def test_a_training_that_fails_leaves_its_point_out_and_is_not_done_again(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate, seen = ProxyAccuracy.evaluate, []
+
+    def failing(self: ProxyAccuracy, specs: list[NetworkSpec], *, seed: int) -> list[AccuracyEstimate]:
+        seen.extend(specs)
+        if len(seen) == 3:
+            raise TrainingError("the loss is nan")
+        return evaluate(self, specs, seed=seed)
+
+    monkeypatch.setattr(ProxyAccuracy, "evaluate", failing)
+    done = mnas(work, *SEARCH, *QUICK, "--points", "15", "--out", "out", quickly=True)
+    result = result_of(done)
+    third = result["points"][2]
+    assert (third["accuracy"], third["accuracies"], third["in_fit"]) == (None, [None], False)
+    assert any("the first, of point 3: the loss is nan" in text for text in result["warnings"])
+    assert "failed" in (work / "out" / "scaling.html").read_text()
+    count = len(seen)
+    again = mnas(work, "scale", "search", "--resume", "out", quickly=True)
+    assert len(seen) == count
+    assert "failed" in again.stdout
+
+
+def test_other_images_than_a_search_began_with_are_refused(work: Path) -> None:
+    mnas(work, *SEARCH, *QUICK, "--out", "out", quickly=True)
+    next((work / "photos").rglob("*.png")).unlink()
+    done = mnas(work, "scale", "search", "--resume", "out", code=2, quickly=True)
+    assert "does not hold the images that this search began with" in done.stderr
+    assert trainings(work / "out") == 11
 
 
 def images(size: int) -> ImageData:

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+from mnas.errors import SearchError
 from mnas.records import network_fields
 from mnas.scalesearch.candidates import Candidate, fitted
-from mnas.scalesearch.fit import Surface, judge
+from mnas.scalesearch.fit import TERMS, Surface, judge
 from mnas.scalesearch.grid import GROWTH, shares_of
 from mnas.scalesearch.plan import ScaleFolder, ScalePlan
 from mnas.search_space import Coefficients, NetworkSpec, network_cost
@@ -28,7 +29,7 @@ def outcome(
     trained: Trained,
     budget: float | None,
 ) -> dict[str, Any]:
-    """The fitted surface, the verdict, and every point.
+    """The fitted surface, the verdict, and every point; one with a training that failed stays out of the surface.
 
     Args:
         folder: of the search.
@@ -37,23 +38,38 @@ def outcome(
         candidates: a network for each point.
         trained: each of them, with each seed.
         budget: milliseconds; None is 1.92 times the base's multiply-adds.
+
+    Raises:
+        InputError, SearchError: too few points are of use.
     """
     runs = {
         candidate.number: [trained[candidate.number, seed] for seed in range(plan.seeds)]
         for candidate in candidates
     }
-    means = [mean(run["accuracy"] for run in runs[candidate.number]) for candidate in candidates]
+    means = [_mean(runs[candidate.number]) for candidate in candidates]
     counts, warnings = fitted(candidates, budget, base)
+    warnings += _failures(runs)
+    counts = [
+        counted and all(run["accuracy"] is not None for run in runs[candidate.number])
+        for candidate, counted in zip(candidates, counts, strict=True)
+    ]
+    if sum(counts) <= TERMS:
+        raise SearchError(
+            f"only {sum(counts)} points are of use, and a surface needs {TERMS + 1}. {'; '.join(warnings)}. Begin anew "
+            "with more --points, or with more --epochs or --images."
+        )
     points = [
         candidate.coefficients for candidate, counted in zip(candidates, counts, strict=True) if counted
     ]
-    surface = Surface.fit(points, [value for value, counted in zip(means, counts, strict=True) if counted])
+    surface = Surface.fit(
+        points, [value for value, counted in zip(means, counts, strict=True) if counted and value is not None]
+    )
     judged = judge(surface, points)
     madds = {"kind": "madds", "value": GROWTH * network_cost(base).madds}
     return {
         "status": "done",
         "path": str(folder.path),
-        "trained": runs[0][0]["source"],
+        "trained": next(run["source"] for run in trained.values() if run["accuracy"] is not None),
         "seeds": plan.seeds,
         "base": network_fields(base),
         "budget": madds if budget is None else {"kind": "latency", "value": budget},
@@ -74,9 +90,27 @@ def outcome(
     }
 
 
+def _mean(runs: Sequence[Mapping[str, Any]]) -> float | None:
+    """Of the trainings of a point that ended well; None where none did."""
+    values = [run["accuracy"] for run in runs if run["accuracy"] is not None]
+    return mean(values) if values else None
+
+
+def _failures(runs: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """What has to be said of trainings that failed."""
+    failed = [(number, run) for number, every in runs.items() for run in every if run["accuracy"] is None]
+    points = len({number for number, _ in failed})
+    if not failed:
+        return []
+    return [
+        f"{len(failed)} trainings failed, so that {points} points are left out of the surface; the first, of point "
+        f"{failed[0][0] + 1}: {failed[0][1]['error']}"
+    ]
+
+
 def _row(
     candidate: Candidate,
-    accuracy: float,
+    accuracy: float | None,
     runs: Sequence[Mapping[str, Any]],
     surface: Callable[[Coefficients], float],
 ) -> dict[str, Any]:

@@ -69,6 +69,6 @@ def _points(name: str, rows: list[Mapping[str, Any]], marker: Figure) -> Figure:
         "type": "scatter", "mode": "markers", "name": name, "marker": marker,
         "x": [short(100 * row["shares"][0]) for row in rows],
         "y": [short(100 * row["shares"][1]) for row in rows],
-        "text": [f"{100 * row['accuracy']:.2f} %" for row in rows],
+        "text": ["failed" if row["accuracy"] is None else f"{100 * row['accuracy']:.2f} %" for row in rows],
         "hovertemplate": "%{x:.0f} % depth, %{y:.0f} % width: %{text}<extra>" + name + "</extra>",
     }  # fmt: skip

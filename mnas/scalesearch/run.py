@@ -1,11 +1,14 @@
 """`mnas scale search`: the grid is trained point by point, kept as it goes, and ends with a verdict and a family."""
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+import numpy as np
 
 from mnas.accuracy.proxy import ProxyAccuracy
 from mnas.data import ImageData, load_data
@@ -28,6 +31,7 @@ from mnas.seeds import derive_seed
 from mnas.sources import Source, find_source
 from mnas.store import EventStore
 from mnas.trainer.machine import usable_device
+from mnas.training import TrainingError
 from mnas.units import format_duration, parse_latency_ms
 
 # Seconds of measuring the base in each of three processes (chosen here).
@@ -64,7 +68,7 @@ def start_scale_search(plan: ScalePlan, out: Path | None, reporter: Reporter) ->
 
     Raises:
         InputError: something that does not fit, before anything is written.
-        TrainingError, MeasurementError, SearchError: a training or a measurement failed; what was done is kept.
+        MeasurementError, SearchError: a measurement failed, or too many trainings for a surface; what was done is kept.
     """
     source = find_source(plan.source, plan.network)
     data = _load(plan, source.spec, reporter)
@@ -106,6 +110,7 @@ def _go_on(
     with RunDirectory(folder.path).locked(), EventStore.open(folder.points) as store:
         search = _Search(folder, plan, base, data, store, reporter)
         try:
+            _check_images(search)
             known, trained = _read(store, folder)
             ruler, base_ms = _timed_base(search, source)
             candidates = _candidates(search, known, ruler, base_ms)
@@ -147,6 +152,28 @@ def _load(plan: ScalePlan, spec: NetworkSpec, reporter: Reporter) -> ImageData:
     return data
 
 
+def _check_images(search: _Search) -> None:
+    """Keeps what the images are with a new search; raises InputError where they are not those it began with."""
+    data = search.data
+    found = {
+        "train": len(data.train),
+        "val": len(data.val),
+        "classes": list(data.classes),
+        "pixels": data.native_size,
+        "labels": hashlib.sha256(np.concatenate([data.train.labels, data.val.labels]).tobytes()).hexdigest(),
+    }
+    kept = next((event.payload for event in search.store.events() if event.kind == "images"), None)
+    if kept is None:
+        search.store.append("images", [found])
+        search.store.commit()
+    elif kept != found:
+        changed = next(name for name in found if kept.get(name) != found[name])
+        raise InputError(
+            f"{search.plan.data} does not hold the images that this search began with: {changed} differs, so that its "
+            "accuracies could not be compared. Restore them, or begin anew with --out."
+        )
+
+
 def _at_resolution(spec: NetworkSpec, plan: ScalePlan) -> NetworkSpec:
     return spec if plan.resolution is None else replace(spec, resolution=plan.resolution)
 
@@ -167,7 +194,7 @@ def _read(store: EventStore, folder: ScaleFolder) -> tuple[dict[int, Candidate],
             if event.kind == "point":
                 candidate = Candidate.from_dict(event.payload)
                 known[candidate.number] = candidate
-            else:
+            elif event.kind == "trained":
                 payload = dict(event.payload)
                 trained[payload["point"], payload["seed"]] = payload
         except (KeyError, TypeError, ValueError, InputError) as error:
@@ -275,18 +302,21 @@ def _train(
                 continue
             search.reporter.progress(len(trained), total, f"point {candidate.number + 1}, seed {seed + 1}")
             start = time.monotonic()
-            (estimate,) = model.evaluate([candidate.spec], seed=derive_seed(search.plan.seed, "scale", seed))
-            payload = {
-                "point": candidate.number,
-                "seed": seed,
-                "accuracy": estimate.value,
-                "accuracy_std": estimate.std,
-                "source": estimate.source,
-                "seconds": time.monotonic() - start,
-            }
+            own = derive_seed(search.plan.seed, "scale", seed)
+            payload = {"point": candidate.number, "seed": seed, **_accuracy(model, candidate.spec, own)}
+            payload["seconds"] = time.monotonic() - start
             search.store.append("trained", [payload])
             search.store.commit()
             trained[candidate.number, seed] = payload
+
+
+def _accuracy(model: ProxyAccuracy, spec: NetworkSpec, seed: int) -> dict[str, Any]:
+    """Fields of one training; of one that diverged or ran out of memory, why, and no accuracy."""
+    try:
+        (estimate,) = model.evaluate([spec], seed=seed)
+    except TrainingError as error:
+        return {"accuracy": None, "error": str(error)}
+    return {"accuracy": estimate.value, "accuracy_std": estimate.std, "source": estimate.source}
 
 
 def _family(search: _Search, source: Source, result: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ def scale_text(result: Mapping[str, Any]) -> str:
                 str(point["resolution"]),
                 format_count(point["madds"]),
                 *([f"{point['latency_ms']:.2f} ms"] if timed else []),
-                f"{point['accuracy']:.2%}",
+                "failed" if point["accuracy"] is None else f"{point['accuracy']:.2%}",
                 f"{point['fitted']:.2%}{'' if point['in_fit'] else ' (left out)'}{'  <- published' * (number == 0)}",
             ]
         )
