@@ -29,6 +29,7 @@ EventKind = Literal[
     "finalists",
     "trained",
     "point",
+    "images",
     "finished",
 ]
 
