@@ -118,7 +118,7 @@ def fill_budget(
     """
     if base_cost > target:
         raise InputError(
-            f"the base network costs {base_cost:.4g}, more than the target of {target:.4g} to grow to."
+            f"the base network costs {base_cost:,.4g}, more than the target of {target:,.4g} to grow to."
         )
     rule.check(base)
     stairs = _Staircases(base, rule, lru_cache(maxsize=None)(estimate), memory)
@@ -236,11 +236,17 @@ class _Staircases:
         return self.memory is None or memory_bytes(spec) <= self.memory
 
     def _trimmed(self, grown: NetworkSpec, phi: float, aim: float) -> _Step:
-        """At the greatest even resolution whose estimate is at most `aim`, within one phi of the rule's."""
+        """At the greatest even resolution whose estimate is at most `aim`, within one phi of the rule's.
+
+        A rule that grows no resolution keeps the base's: what is to be grown by depth alone shrinks in nothing.
+        """
         most = int(grown.resolution * self.rule.coefficients.gamma)
         if self.rule.most_resolution is not None:
             most = min(most, max(self.base.resolution, self.rule.most_resolution))
-        fits = -(-self.rule.least_resolution // RESOLUTION_STEP)
+        least = self.rule.least_resolution
+        if self.rule.coefficients.gamma == 1:
+            least = max(least, self.base.resolution)
+        fits = -(-least // RESOLUTION_STEP)
         too_large = max(fits, most // RESOLUTION_STEP) + 1
         while too_large - fits > 1:
             middle = (fits + too_large) // 2

@@ -44,7 +44,7 @@ class Rule:
         group_width: factor of the channels in a group of a grouped convolution for a phi of 1.
         most_resolution: in pixels; a base above it keeps its own. None is no limit.
         rest: what grows by the multiply-adds that `most_resolution` keeps from the resolution; None is nothing.
-        least_resolution: to which filling a budget may trim, in pixels.
+        least_resolution: to which filling a budget may trim, in pixels; never below the base's where gamma is 1.
         step: resolutions are multiples of it.
         nearest: repeats, and channels in multiples of 8, are rounded to the nearest and not as EfficientNet's.
         training: (base, multiply-adds over the base's) -> what training follows.
@@ -236,7 +236,7 @@ def chosen_rule(name: str, **coefficients: float | None) -> Rule:
         InputError: coefficients for another rule, or outside their domain.
     """
     if name not in RULES:
-        raise UnknownNameError("rule", name, RULES)
+        raise UnknownNameError("rule", name, (*RULES, "latency"))  # which mnas.greedy has
     own = {key: value for key, value in coefficients.items() if value is not None}
     if own and name != "compound":
         raise InputError(

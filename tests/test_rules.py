@@ -212,6 +212,25 @@ def test_every_rule_fills_a_budget_of_multiply_adds(name: str) -> None:
         assert filled.depth == pytest.approx(2**filled.phi)
 
 
+def test_what_grows_by_depth_alone_keeps_its_resolution(tmp_path: Path) -> None:
+    """800 million multiply-adds: all repeats twice are 782 million; it had been more depth at 184 pixels instead."""
+    result = result_of(
+        mnas(
+            tmp_path,
+            "scale",
+            "efficientnet_b0",
+            "--rule",
+            "depth",
+            "--to-madds",
+            "800M",
+            "--no-measure",
+            "--json",
+        )
+    )
+    grown = result["members"][1]
+    assert (grown["resolution"], grown["madds"], grown["depth"]) == (224, 782_254_048, 2.0)
+
+
 def test_a_rule_that_does_not_apply_says_so() -> None:
     plain = NetworkSpec(8, (StageSpec("projection", 3, 1, 16),), 16, resolution=32, num_classes=2)
     with pytest.raises(
