@@ -71,6 +71,21 @@ def build_block(block: Block, *, seed: int = 0, channels_last: bool = True) -> n
     return module.to(memory_format=torch.channels_last) if channels_last else module
 
 
+def build_frame(spec: NetworkSpec) -> nn.Module:
+    """The module of `build_module` with its parameters on torch's meta device: shapes without values.
+
+    The norms' statistics are on the CPU, as new.
+    """
+    with torch.device("meta"):
+        module = _module(network_program(spec))
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean = torch.zeros(layer.num_features)
+            layer.running_var = torch.ones(layer.num_features)
+            layer.num_batches_tracked = torch.tensor(0)
+    return module
+
+
 def _in_turn(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
     for module in modules:
         x = module(x)

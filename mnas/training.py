@@ -118,7 +118,7 @@ def train(
     feed = resident_feed(data.train, device)
 
     def score() -> float:
-        _estimate_norms(module, inputs, feed, derive_seed(seed, "norms"))
+        estimate_norms(module, inputs, feed, derive_seed(seed, "norms"))
         return evaluate(module, data.val, inputs)
 
     done, accuracy = 0, None
@@ -279,12 +279,41 @@ def out_of_memory(error: BaseException) -> bool:
     )  # the CPU's; cuBLAS, cuDNN
 
 
-def _rate(step: int, steps: int, peak: float) -> float:
+def learning_rate(step: int, steps: int, peak: float) -> float:
     """Of step 1 to `steps`: linear warm-up, then half a cosine to zero (arXiv 1608.03983, without restarts)."""
     done = step / steps
     if done < WARM_UP:
         return peak * done / WARM_UP
     return peak * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
+
+
+def check_loss(value: float, where: str) -> None:
+    """Refuses the loss of a step that is NaN or infinite; `where` is the step, in words.
+
+    Raises:
+        TrainingError: it is not finite.
+    """
+    if not math.isfinite(value):
+        raise TrainingError(f"the loss is {value} {where}: this network cannot be trained with this recipe.")
+
+
+def check_learning(mean: float, before: float, guessing: float, where: str) -> None:
+    """Refuses the mean loss of an epoch from which nothing comes back; see `DIVERGED`.
+
+    Args:
+        mean: of this epoch.
+        before: of the epoch before; infinite for the first.
+        guessing: the loss of guessing.
+        where: the epoch, in words.
+
+    Raises:
+        TrainingError: it grew past all learning.
+    """
+    if mean > max(DIVERGED * guessing, before):
+        raise TrainingError(
+            f"the training diverged: the mean loss grew from {before:.3g} to {mean:.3g} {where}; "
+            f"guessing has {guessing:.3g}."
+        )
 
 
 def _descend(
@@ -318,15 +347,12 @@ def _descend(
             for number, (images, target) in enumerate(loaded, 1):
                 step += 1
                 for group in optimizer.param_groups:
-                    group["lr"] = _rate(step, epochs * batches, peak)
+                    group["lr"] = learning_rate(step, epochs * batches, peak)
                 logits = module(inputs(images))
                 loss = functional.cross_entropy(logits, target, label_smoothing=LABEL_SMOOTHING)
                 value = loss.item()
                 where = f"in epoch {epoch} of {epochs}, step {number} of {batches}"
-                if not math.isfinite(value):
-                    raise TrainingError(
-                        f"the loss is {value} {where}: this network cannot be trained with this recipe."
-                    )
+                check_loss(value, where)
                 if timeout_s is not None and time.perf_counter() - started > timeout_s:
                     raise TrainingError(f"its time of {format_duration(timeout_s)} was over {where}.")
                 optimizer.zero_grad()
@@ -334,17 +360,22 @@ def _descend(
                 optimizer.step()
                 total += value * len(target)
         mean = total / count
-        if mean > max(DIVERGED * guessing, before):
-            raise TrainingError(
-                f"the training diverged: the mean loss grew from {before:.3g} to {mean:.3g} in epoch {epoch} of "
-                f"{epochs}; guessing has {guessing:.3g}."
-            )
+        check_learning(mean, before, guessing, f"in epoch {epoch} of {epochs}")
         before = mean
         yield epoch
 
 
-def _estimate_norms(module: nn.Module, inputs: InputTransform, feed: Feed, seed: int) -> None:
+def estimate_norms(
+    module: nn.Module, inputs: InputTransform, feed: Feed, seed: int, *, images: int = NORM_IMAGES
+) -> None:
     """Replaces the norms' moving statistics, which lag behind a short training, by means over training images.
+
+    Args:
+        module: whose; left in training mode.
+        inputs: what turns images into its input.
+        feed: of the training split.
+        seed: of which images are taken.
+        images: how many, at most.
 
     Reference: arXiv 2105.07576 (PreciseBN), section 3.
     """
@@ -354,7 +385,7 @@ def _estimate_norms(module: nn.Module, inputs: InputTransform, feed: Feed, seed:
         norm.reset_running_stats()
         norm.momentum = None  # torch's word for the mean over all batches
     order = torch.randperm(len(feed.split), generator=torch.Generator().manual_seed(seed))
-    some = order[:NORM_IMAGES]
+    some = order[:images]
     module.train()
     with (
         torch.no_grad(),

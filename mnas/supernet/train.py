@@ -1,0 +1,236 @@
+"""Trains shared weights: in each step a few networks of the space on one batch.
+
+The sandwich rule has the largest network learn the labels, and the smallest and some random ones what the largest says
+of the same images. Random numbers of a step depend on the seed and its number alone, so that a training that was killed
+goes on exactly as if it had not been.
+
+Reference: sandwich rule and in-place distillation: US-Nets (arXiv 1903.05134), sec. 3; BigNAS (arXiv 2003.11142). One
+random network a step, and no distillation: single-path sampling (arXiv 1904.00420).
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mnas.data import ImageData
+from mnas.data.feed import Feed, resident_feed
+from mnas.errors import InputError
+from mnas.files import make_folder
+from mnas.inputs import InputTransform, input_transform
+from mnas.search_space import NetworkSpec, SearchSpace
+from mnas.search_space.cost import network_cost
+from mnas.search_space.space import extremes
+from mnas.seeds import derive_seed
+from mnas.supernet.checkpoint import FILE, Progress, load_state, save_state
+from mnas.supernet.weights import Supernet
+from mnas.training import (
+    LABEL_SMOOTHING,
+    batch_size_of,
+    check_learning,
+    check_loss,
+    learning_rate,
+    peak_rate,
+    repeatable,
+    sgd,
+)
+from mnas.units import format_duration
+
+MEMBERS = 4  # networks of a step: US-Nets (arXiv 1903.05134), sec. 3.1: the widest, the narrowest and two random ones
+CHECKPOINT_S = 180.0  # between checkpoints inside an epoch (chosen here: the most that a kill can cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How shared weights are trained.
+
+    Args:
+        epochs: passes over the training split, at least 1.
+        seed: of initial weights, order of images and networks drawn.
+        members: networks of each step; at least 2 with `sandwich`, else 1.
+        sandwich: whether the largest and the smallest network are among them.
+        distil: whether the others learn what the largest says, not the labels; only with `sandwich`.
+        batch_size: images of a step; None is `batch_size_of` the training split.
+
+    Raises:
+        InputError: a number outside its domain.
+    """
+
+    epochs: int
+    seed: int = 0
+    members: int = MEMBERS
+    sandwich: bool = True
+    distil: bool = True
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        least = 2 if self.sandwich else 1
+        if self.epochs < 1:
+            raise InputError(f"epochs must be at least 1, got {self.epochs}. Example: --supernet-epochs 20.")
+        if self.members < least:
+            raise InputError(f"members must be at least {least}, got {self.members}.")
+        if self.batch_size is not None and self.batch_size < 2:
+            raise InputError(f"batch_size must be at least 2, got {self.batch_size}.")
+
+
+def train_supernet(
+    space: SearchSpace,
+    data: ImageData,
+    recipe: Recipe,
+    *,
+    device: str = "cpu",
+    folder: Path | None = None,
+    say: Callable[[str], None] | None = None,
+    checkpoint_s: float = CHECKPOINT_S,
+) -> Supernet:
+    """Shared weights of a space, trained on `data.train`; global random state is untouched.
+
+    Args:
+        space: whose networks they are for.
+        data: the images.
+        recipe: how they are trained. The same arguments give the same weights, on the CPU as long as torch has the same
+            number of threads.
+        device: where they are trained, as torch names it, and left.
+        folder: made if it is not there, and where the state is kept after each epoch, and every `checkpoint_s` seconds;
+            a training that is there goes on, one that is finished is loaded. None keeps nothing.
+        say: is told of each epoch.
+        checkpoint_s: see `folder`.
+
+    Raises:
+        InputError: a space that shared weights do not express, or networks that do not fit the data.
+        TrainingError: a loss that is NaN or infinite, or grows past all learning.
+        RunDirectoryError: the folder cannot be written, or holds something else.
+    """
+    training = Training(space, data, recipe, device)
+    if folder is not None:
+        training.resume(folder)
+    with repeatable(device):
+        training.run(folder, say or (lambda text: None), checkpoint_s)
+    return training.net
+
+
+class Training:
+    """The parts of one training of shared weights, from its first step or from where a checkpoint was."""
+
+    def __init__(self, space: SearchSpace, data: ImageData, recipe: Recipe, device: str = "cpu") -> None:
+        self.space, self.data, self.recipe = space, data, recipe
+        self.inputs: InputTransform = input_transform(space.decode(space.first), data)
+        self.net = Supernet(space, seed=derive_seed(recipe.seed, "weights")).to(device)
+        self.optimizer = sgd(self.net)
+        self.progress = Progress()
+        self.device = device
+        count = len(data.train)
+        self.size = recipe.batch_size or batch_size_of(count)
+        self.batches = math.ceil(count / self.size)
+        self.steps = recipe.epochs * self.batches
+        self.ends = ends_of(space) if recipe.sandwich else ()
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """What a checkpoint must be of."""
+        return {
+            **asdict(self.recipe),
+            "batch_size": self.size,
+            "space": self.space.name,
+            "tensors": self.net.plan.fingerprint,
+            "data": self.data.name,
+            "images": len(self.data.train),
+            "classes": list(self.data.classes),
+            "resolution": self.inputs.resolution,
+        }
+
+    @property
+    def done(self) -> bool:
+        """Whether no step is left."""
+        return self.progress.step >= self.steps
+
+    def resume(self, folder: Path) -> None:
+        """Goes on from the checkpoint in a folder, where there is one; raises as `load_state`."""
+        file = folder / FILE
+        if file.exists():
+            self.progress = load_state(file, self.net, self.optimizer, self.task)
+
+    def run(self, folder: Path | None, say: Callable[[str], None], checkpoint_s: float) -> None:
+        """The steps that are left."""
+        if self.done:
+            return
+        if folder is not None:
+            make_folder(folder)
+        feed = resident_feed(self.data.train, self.device)
+        first = self.progress.step // self.batches
+        for epoch in range(first, self.recipe.epochs):
+            self._epoch(epoch, feed, folder, checkpoint_s)
+            self._end_epoch(epoch, say)
+            self._save(folder)
+
+    def members(self, step: int) -> list[NetworkSpec]:
+        """The networks of a step, counted from 0: the largest and the smallest first, where they are among them."""
+        rng = random.Random(derive_seed(self.recipe.seed, "members", step))
+        count = self.recipe.members - len(self.ends)
+        return [*self.ends, *(self.space.decode(self.space.sample(rng)) for _ in range(count))]
+
+    def _epoch(self, epoch: int, feed: Feed, folder: Path | None, checkpoint_s: float) -> None:
+        """The steps that are left of an epoch, counted from 0."""
+        generator = torch.Generator().manual_seed(derive_seed(self.recipe.seed, "order", epoch))
+        order = torch.randperm(len(self.data.train), generator=generator)
+        done = self.progress.step - epoch * self.batches
+        batches = order.tensor_split(self.batches)[done:]  # equal ones, to within one image
+        clock = saved = time.monotonic()
+        with closing(feed.batches(batches)) as loaded:
+            for number, (images, labels) in enumerate(loaded, done + 1):
+                value = self._step(self.inputs(images), labels)
+                check_loss(value, f"in epoch {epoch + 1} of {self.recipe.epochs}, step {number} of {self.batches}")
+                self.progress.step += 1
+                self.progress.loss_sum += value * len(labels)
+                now = time.monotonic()
+                self.progress.seconds += now - clock
+                clock = now
+                if now - saved >= checkpoint_s and number < self.batches:
+                    self._save(folder)
+                    saved = now
+
+    def _step(self, x: Tensor, labels: Tensor) -> float:
+        """One step of the optimizer with the gradients of all members; the loss of the first."""
+        rate = learning_rate(self.progress.step + 1, self.steps, peak_rate(self.size))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        target: Tensor = labels
+        values = []
+        for spec in self.members(self.progress.step):
+            logits = self.net.bind(spec).train()(x)
+            smoothing = LABEL_SMOOTHING if target is labels else 0.0
+            loss = functional.cross_entropy(logits, target, label_smoothing=smoothing)
+            values.append(loss.detach())
+            loss.backward()  # type: ignore[no-untyped-call]
+            if self.ends and self.recipe.distil and target is labels:
+                target = logits.detach().softmax(1)
+        self.optimizer.step()
+        return float(torch.stack(values)[0])
+
+    def _end_epoch(self, epoch: int, say: Callable[[str], None]) -> None:
+        mean = self.progress.loss_sum / len(self.data.train)
+        where = f"in epoch {epoch + 1} of {self.recipe.epochs}"
+        check_learning(mean, self.progress.before, math.log(len(self.data.classes)), where)
+        self.progress.before, self.progress.loss_sum = mean, 0.0
+        left = self.progress.seconds / self.progress.step * (self.steps - self.progress.step)
+        more = f", {format_duration(left)} left" if left else ""
+        say(f"shared weights: epoch {epoch + 1} of {self.recipe.epochs}, mean loss {mean:.3f}{more}")
+
+    def _save(self, folder: Path | None) -> None:
+        if folder is not None:
+            save_state(folder / FILE, self.net, self.optimizer, self.progress, self.task)
+
+
+def ends_of(space: SearchSpace) -> Sequence[NetworkSpec]:
+    """The networks of most and of fewest multiply-adds, as `extremes` finds them."""
+    least, most = extremes(space, lambda spec: network_cost(spec).madds)
+    return space.decode(most), space.decode(least)
