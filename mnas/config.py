@@ -26,6 +26,9 @@ DEFAULT_CONTROLLER, CONTROLLER_FOR_MANY, MANY_TRIALS = "guided", "reinforce", 10
 # Chosen here: half, so that both sides of the comparison have the same number of trials, however many are asked for.
 DEFAULT_BASELINE_SHARE = 0.5
 DEFAULT_EPOCHS = 6
+# Chosen here: a step of shared weights trains four networks, so that 20 epochs cost what half of the default search's
+# candidates would (30 of 6 epochs each). Scoring a candidate then takes seconds, and there can be ten times as many.
+DEFAULT_SUPERNET_EPOCHS, DEFAULT_TRIALS_WITH_SUPERNET = 20, 300
 # Chosen here: how much longer finalists are trained than candidates, and how many of them.
 LONGER, DEFAULT_FINALS = 4, 3
 # Of torch in training. Chosen here: at 32 pixels two gain a quarter on free cores, but where another process wants a
@@ -33,10 +36,20 @@ LONGER, DEFAULT_FINALS = 4, 3
 DEFAULT_TRAIN_THREADS = 1
 # Of a latency estimate with its interval: its centre.
 DEFAULT_QUANTILE = 0.5
-# What belongs to training, and so to --data; and what belongs to the proxy alone.
-TRAINING = ("epochs", "skip_unreadable", "final_epochs", "finals", "train_device", "train_threads")
+# What belongs to training, and so to --data; and what belongs to candidates that are trained, one by one or together.
+TRAINING = (
+    "epochs",
+    "supernet_epochs",
+    "skip_unreadable",
+    "final_epochs",
+    "finals",
+    "train_device",
+    "train_threads",
+)
 STEPPING = ("train_device", "train_threads")  # of those, what a training-aware reward without data needs too
 PROXY = ("proxy_images", "proxy_resolution", "proxy_width", "proxy_seeds", "halving", "candidate_timeout")
+SHARED = ("proxy_images", "proxy_resolution")  # of those, what shared weights know too
+TRAINED = ("proxy", "supernet")  # accuracy models that train
 
 
 def parse_targets(text: str, kind: Literal["latency", "madds"]) -> tuple[tuple[str, float], ...]:
@@ -79,6 +92,7 @@ class SearchConfig(BaseModel):
     data: str | None = None
     skip_unreadable: bool = False
     epochs: Positive | None = None
+    supernet_epochs: Positive | None = None
     proxy_images: Annotated[int, Field(ge=2)] | None = None
     proxy_resolution: Annotated[int, Field(ge=8, le=4096)] | None = None
     proxy_width: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -146,11 +160,14 @@ class SearchConfig(BaseModel):
                 "leave one out"
             )
         self._check_training()
-        if self.accuracy == "proxy" and self.data is None:
-            raise ValueError(
-                "--accuracy proxy trains each candidate and needs --data, for example --data digits"
+        if self.accuracy in TRAINED and self.data is None:
+            what = (
+                "trains each candidate"
+                if self.accuracy == "proxy"
+                else "trains weights that candidates share"
             )
-        if self.data is not None and self.accuracy != "proxy" and self.accuracy in BUILTIN["accuracy"]:
+            raise ValueError(f"--accuracy {self.accuracy} {what} and needs --data, for example --data digits")
+        if self.data is not None and self.accuracy not in TRAINED and self.accuracy in BUILTIN["accuracy"]:
             raise ValueError(
                 f"--data trains each candidate, --accuracy {self.accuracy} does not; give one of them"
             )
@@ -173,7 +190,15 @@ class SearchConfig(BaseModel):
         belongs = [name for name in (*TRAINING, *PROXY) if not (self._times_steps and name in STEPPING)]
         if self.data is None and (given := [name for name in belongs if getattr(self, name)]):
             raise ValueError(f"{_flags(given)} belongs to --data: without data nothing is trained")
-        given = [name for name in PROXY if getattr(self, name)]
+        if self.supernet_epochs is not None and self.accuracy != "supernet":
+            raise ValueError("--supernet-epochs belongs to --accuracy supernet")
+        if self.epochs is not None and self.accuracy == "supernet":
+            raise ValueError(
+                "--epochs is for candidates that are trained one by one; with --accuracy supernet the shared weights have "
+                "--supernet-epochs, and the finalists --final-epochs"
+            )
+        known = SHARED if self.accuracy == "supernet" else ()
+        given = [name for name in PROXY if getattr(self, name) and name not in known]
         if given and self.accuracy not in (None, "proxy"):
             raise ValueError(f"{_flags(given)} belongs to --accuracy proxy, not to {self.accuracy}")
         if self.halving is None:
@@ -211,14 +236,16 @@ class SearchConfig(BaseModel):
         """With the defaults filled in that depend on whether there is data."""
         trains = self.data is not None
         steps = trains or self._times_steps
-        trials = self.trials or (DEFAULT_TRIALS_WITH_DATA if trains else DEFAULT_TRIALS)
+        shares = self.accuracy == "supernet"
+        many = DEFAULT_TRIALS_WITH_SUPERNET if shares else DEFAULT_TRIALS_WITH_DATA
+        trials = self.trials or (many if trains else DEFAULT_TRIALS)
         measures = self.target_kind == "latency" and self.latency == "measure"
         share = None if self.baseline is None else self.baseline_share or DEFAULT_BASELINE_SHARE
         mine = trials * (1 - (share or 0.0))  # a baseline's are not told
         few = mine <= MANY_TRIALS and not measures
         controller = self.controller or (DEFAULT_CONTROLLER if few else CONTROLLER_FOR_MANY)
         batch = DEFAULT_BATCH_OF_FEW if few else DEFAULT_BATCH
-        epochs = (self.epochs or DEFAULT_EPOCHS) if trains else None
+        epochs = (self.epochs or DEFAULT_EPOCHS) if trains else None  # of shared weights, what finals go by
         return self.model_copy(
             update={
                 "trials": trials,
@@ -227,7 +254,8 @@ class SearchConfig(BaseModel):
                 "baseline_share": share,
                 "accuracy": self.accuracy or ("proxy" if trains else "imagenet-surrogate"),
                 "latency_quantile": None if self.target_latency is None else self.quantile,
-                "epochs": epochs,
+                "epochs": None if shares else epochs,
+                "supernet_epochs": (self.supernet_epochs or DEFAULT_SUPERNET_EPOCHS) if shares else None,
                 "final_epochs": self.final_epochs or (LONGER * epochs if epochs else None),
                 "finals": self.finals or (DEFAULT_FINALS if trains else None),
                 "train_device": self.train_device or ("auto" if steps else None),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -149,6 +150,22 @@ class TimedAccuracyModel(AccuracyModel, Protocol):
 
     def seconds(self, spec: NetworkSpec) -> float:
         """An estimate of what evaluating this network will take, to the end."""
+        ...
+
+
+@runtime_checkable
+class PreparedAccuracyModel(AccuracyModel, Protocol):
+    """An accuracy model that has something to do once before it is asked, and keeps it in a folder."""
+
+    def preparation_seconds(self, folder: Path) -> float:
+        """An estimate of what `prepare` will take; 0 where the folder holds all of it."""
+        ...
+
+    def prepare(self, folder: Path, say: Callable[[str], None]) -> None:
+        """Does it, goes on where it was interrupted, or loads what is there; `say` is told how it goes.
+
+        Called once before the first `evaluate`, in each process that evaluates; `folder` need not exist.
+        """
         ...
 
 

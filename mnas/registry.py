@@ -54,6 +54,7 @@ BUILTIN: Mapping[Kind, Mapping[str, str]] = {
         "imagenet-surrogate": "mnas.accuracy.surrogate:imagenet_surrogate",
         "imagenet-surrogate-additive": "mnas.accuracy.surrogate:imagenet_surrogate_additive",
         "proxy": "mnas.accuracy.proxy:ProxyAccuracy",
+        "supernet": "mnas.supernet.accuracy:SupernetAccuracy",
     },
 }
 GROUPS: Mapping[Kind, str] = {

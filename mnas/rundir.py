@@ -53,6 +53,7 @@ class RunDirectory:
     calibration = property(lambda self: self.path / "calibration.json")
     finalists = property(lambda self: self.path / "finalists.json")
     finals = property(lambda self: self.path / "finals")
+    supernet = property(lambda self: self.path / "supernet")
     result = property(lambda self: self.path / "result.json")
     family = property(lambda self: self.path / "family.json")
     family_folder = property(lambda self: self.path / "family")

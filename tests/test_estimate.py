@@ -1,5 +1,6 @@
 """What a search with training says of its cost before it begins."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,7 +56,7 @@ def said(
     )
     reporter = Said()
     specs = [small_space().decode(small_space().architecture([0, 0]))] * 6
-    say_estimate(problem, specs, history, reporter)  # type: ignore[arg-type]
+    say_estimate(problem, specs, history, reporter, Path("none"))  # type: ignore[arg-type]
     return reporter.notes
 
 

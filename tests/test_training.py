@@ -243,7 +243,7 @@ def test_batch_size(count: int, size: int) -> None:
 
 
 def test_rate_warms_up_and_ends_at_zero() -> None:
-    rates = [training._rate(step, 10, 2.0) for step in range(1, 11)]
+    rates = [training.learning_rate(step, 10, 2.0) for step in range(1, 11)]
     assert rates[:2] == pytest.approx([1.0, 2.0])  # a fifth of 10 steps
     assert rates[5] == pytest.approx(1.0)  # half-way down the cosine
     assert rates[9] == pytest.approx(0.0)

@@ -3,15 +3,11 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from statistics import mean, variance
 
-import numpy as np
-import torch
-from torch.nn import functional
-
 from mnas.config import DEFAULT_TRAIN_THREADS
-from mnas.data import SPLIT_SEED, ImageData, LabelledImages, Split, stratified
+from mnas.data import ImageData
+from mnas.data.reduced import reduced
 from mnas.errors import InputError
 from mnas.protocols import AccuracyEstimate
 from mnas.search_space import NetworkSpec
@@ -29,8 +25,6 @@ from mnas.training import (
     train,
 )
 from mnas.units import format_duration
-
-RESIZED_AT_ONCE = 256  # chosen here: 154 MB of colour images of 224 pixels as float32
 
 
 class ProxyAccuracy:
@@ -76,7 +70,7 @@ class ProxyAccuracy:
     ) -> None:
         if epochs < 1:
             raise InputError(f"epochs must be at least 1, got {epochs}. Example: --epochs 6.")
-        self.data = _reduced(data, proxy_images, proxy_resolution)
+        self.data = reduced(data, proxy_images, proxy_resolution)
         self.epochs, self.device, self.threads = epochs, device, threads
         self.resolution, self.width = proxy_resolution, proxy_width or 1.0
         self.seeds, self.eta, self.timeout_s = proxy_seeds or 1, halving, timeout_s
@@ -195,38 +189,3 @@ def rungs_of(epochs: int, eta: int) -> tuple[int, ...]:
     (1, 3)
     """
     return () if epochs < eta else (*rungs_of(epochs // eta, eta), epochs // eta)
-
-
-def _reduced(data: ImageData, images: int | None, resolution: int | None) -> ImageData:
-    """The data set with fewer training images and smaller ones; without its test split, which is not for candidates.
-
-    Raises:
-        InputError: more images than there are, or fewer than classes.
-    """
-    train, val = data.train, data.val
-    if images is not None:
-        if not len(data.classes) <= images <= len(train):
-            raise InputError(
-                f"--proxy-images must be from {len(data.classes)} (one for each class) to {len(train)}, as many as "
-                f"{data.name} has for training; got {images}."
-            )
-        chosen = stratified(train.labels, images, SPLIT_SEED, f"{data.name} proxy")
-        train = train.take(np.flatnonzero(chosen))
-    if resolution is not None and resolution < data.native_size:
-        train, val = _resized(train, resolution), _resized(val, resolution)
-        data = replace(data, native_size=resolution)
-    return replace(data, train=train, val=val, test=val)
-
-
-def _resized(split: LabelledImages, resolution: int) -> Split:
-    """In memory, all of height and width `resolution` (bilinear, antialiased)."""
-    parts = np.array_split(np.arange(len(split)), math.ceil(len(split) / RESIZED_AT_ONCE))
-    size = (resolution, resolution)
-    resized = [
-        functional.interpolate(torch.tensor(images).float(), size=size, mode="bilinear", antialias=True)
-        .round()
-        .to(torch.uint8)
-        .numpy()
-        for images in split.batches(parts)
-    ]
-    return Split(np.concatenate(resized), split.labels)

@@ -50,7 +50,8 @@ AccuracyFlag = Annotated[
     typer.Option(
         "--accuracy",
         help="imagenet-surrogate or imagenet-surrogate-additive (predicted top-1 under a short public training), "
-        f"or proxy with --data. {Own} [default: imagenet-surrogate; proxy with --data]",
+        f"or, with --data, proxy (each candidate is trained) or supernet (all share weights that are trained once). {Own} "
+        "[default: imagenet-surrogate; proxy with --data]",
     ),
 ]
 
@@ -100,7 +101,8 @@ def search(
         ),
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(help="Networks to try. [default: 8000; 30 with --data]")
+        int | None,
+        typer.Option(help="Networks to try. [default: 8000; with --data 30, of shared weights 300]"),
     ] = None,
     max_time: Annotated[str | None, typer.Option(help="Stop sampling after this long: 30m.")] = None,
     resolution: Annotated[
@@ -126,6 +128,10 @@ def search(
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Of proxy training for each candidate, with --data. [default: 6]")
+    ] = None,
+    supernet_epochs: Annotated[
+        int | None,
+        typer.Option(help="Of the shared weights' training, with --accuracy supernet. [default: 20]"),
     ] = None,
     proxy_images: Annotated[
         int | None, typer.Option(help="Training images for each candidate. [default: all]")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from mnas.config import DEFAULT_QUANTILE, parse_targets
+from mnas.config import DEFAULT_QUANTILE, TRAINED, parse_targets
 from mnas.errors import InputError, RunDirectoryError
 from mnas.objective import Reward
 from mnas.registry import is_reference
@@ -235,7 +235,7 @@ def _status(result: Fields | None) -> Any:
 def _accuracy_kind(name: str | None) -> AccuracyKind:
     if name is None or name.startswith("imagenet-surrogate"):
         return "predicted"
-    return "trained" if name == "proxy" else "plug-in"
+    return "trained" if name in TRAINED else "plug-in"
 
 
 def _tried(

@@ -1,9 +1,10 @@
 """What a search with training will take, said before it is spent."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import mean
 
-from mnas.protocols import StagedAccuracyModel, TimedAccuracyModel
+from mnas.protocols import PreparedAccuracyModel, StagedAccuracyModel, TimedAccuracyModel
 from mnas.search.halving import mean_epochs
 from mnas.search.history import History
 from mnas.search.problem import Problem
@@ -16,7 +17,7 @@ SAMPLE = 6
 
 
 def say_estimate(
-    problem: Problem, specs: Sequence[NetworkSpec], history: History, reporter: Reporter
+    problem: Problem, specs: Sequence[NetworkSpec], history: History, reporter: Reporter, folder: Path
 ) -> None:
     """Says what a candidate, the rest of the candidates and the finalists will take; nothing where none is trained.
 
@@ -25,6 +26,7 @@ def say_estimate(
         specs: a few networks such as the search evaluates.
         history: the trials so far.
         reporter: told.
+        folder: of an accuracy model that prepares something.
 
     Raises:
         InputError: a network that does not fit the data.
@@ -34,16 +36,25 @@ def say_estimate(
     left = problem.limits.trials - history.spent(expensive=True) + waiting
     parts = []
     total = 0.0
+    prepared = isinstance(accuracy, PreparedAccuracyModel)
+    if isinstance(accuracy, PreparedAccuracyModel) and left > 0:
+        total = accuracy.preparation_seconds(folder)
+        parts += (
+            [f"preparing {problem.accuracy_name} once takes about {format_duration(total)}"] if total else []
+        )
     if isinstance(accuracy, TimedAccuracyModel) and left > 0:
         each = [accuracy.seconds(spec) for spec in specs]
         share = _share(accuracy)
-        total = mean(each) * left * share
+        all_of_them = mean(each) * left * share
+        total += all_of_them
+        what = "scoring" if prepared else "training"
+        by = "batches" if prepared else "steps"
         limit = f" or what --max-time {config.max_time} allows" if config.max_time else ""
         early = " (some stopped early)" if share < 1 else ""
         parts.append(
-            f"training a candidate takes {format_duration(min(each))} to {format_duration(max(each))} "
-            f"({len(specs)} random ones, a few steps each); {left} of them{early} about "
-            f"{format_duration(total)}{limit}"
+            f"{what} a candidate takes {format_duration(min(each))} to {format_duration(max(each))} "
+            f"({len(specs)} random ones, a few {by} each); {left} of them{early} about "
+            f"{format_duration(all_of_them)}{limit}"
         )
     if problem.data is not None:
         seconds = _finals_seconds(problem, specs)

@@ -111,7 +111,7 @@ def make_problem(config: SearchConfig, kept_file: Path | None = None) -> Problem
     problem = Problem(
         config=config,
         space=space,
-        accuracy=_accuracy(config, data, device),
+        accuracy=_accuracy(config, space, data, device),
         goals=goals,
         lanes=tuple(_lanes(config, space, goals, costs)),
         limits=_limits(config),
@@ -235,8 +235,10 @@ def _controller(
     return controller
 
 
-def _accuracy(config: SearchConfig, data: "ImageData | None", device: str) -> AccuracyModel:
-    offered: Mapping[str, Any] = {"seed": derive_seed(config.seed, "accuracy")}
+def _accuracy(
+    config: SearchConfig, space: SearchSpace, data: "ImageData | None", device: str
+) -> AccuracyModel:
+    offered: Mapping[str, Any] = {"space": space, "seed": derive_seed(config.seed, "accuracy")}
     if data is not None:
         timeout = config.candidate_timeout
         offered = {
@@ -247,6 +249,7 @@ def _accuracy(config: SearchConfig, data: "ImageData | None", device: str) -> Ac
             "timeout_s": None if timeout is None else parse_duration_s(timeout),
             **{name: getattr(config, name) for name in PROXY if name != "candidate_timeout"},
             "epochs": config.epochs,
+            "supernet_epochs": config.supernet_epochs,
         }
     assert config.accuracy is not None
     model: AccuracyModel = make("accuracy", config.accuracy, offered, "evaluate")

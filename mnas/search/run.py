@@ -12,7 +12,7 @@ from mnas.env import environment
 from mnas.errors import InputError, MnasError, RunDirectoryError
 from mnas.files import write_json
 from mnas.latency import describe_conditions
-from mnas.protocols import is_expensive
+from mnas.protocols import PreparedAccuracyModel, is_expensive
 from mnas.registry import is_reference, is_space_file
 from mnas.rundir import RunDirectory
 from mnas.search.costing import Costing
@@ -153,7 +153,10 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
         loop.replay()
         if is_expensive(problem.accuracy):
             rng = random.Random(derive_seed(problem.config.seed, "estimate"))
-            say_estimate(problem, loop.typical(SAMPLE, rng), history, reporter)
+            say_estimate(problem, loop.typical(SAMPLE, rng), history, reporter, run.supernet)
+        if isinstance(problem.accuracy, PreparedAccuracyModel):
+            reporter.stage(f"preparing {problem.accuracy_name}")
+            problem.accuracy.prepare(run.supernet, reporter.note)
         reporter.stage(f"searching {problem.space.name} with {_controllers(problem)}")
         loop.run()
         evidence: dict[str, Any] = {}

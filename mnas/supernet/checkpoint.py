@@ -86,7 +86,9 @@ def read_progress(path: Path, task: Mapping[str, Any]) -> Progress:
     try:
         stored = json.loads(texts["task"])
         said = json.loads(texts["progress"])
-        progress = Progress(**(said | {"before": math.inf if said["before"] is None else float(said["before"])}))
+        progress = Progress(
+            **(said | {"before": math.inf if said["before"] is None else float(said["before"])})
+        )
         step = int(progress.step)
     except (KeyError, TypeError, ValueError) as error:
         raise RunDirectoryError(f"{path} is damaged: {type(error).__name__}: {error}.") from error

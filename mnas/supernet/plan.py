@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import product
 from math import prod
 
@@ -115,7 +115,9 @@ class Plan:
         )
         owners = _owners(self.options, spec.stages)
         if owners is None or same != replace(self.first, dropout=0.0, drop_path=0.0):
-            raise InputError(f"this network is none of the space {self.space!r}, which the weights are shared in.")
+            raise InputError(
+                f"this network is none of the space {self.space!r}, which the weights are shared in."
+            )
         return owners
 
 
@@ -157,7 +159,8 @@ def _options(space: SearchSpace, factor: Factor) -> frozenset[Stages]:
     count = prod(len(choice.options) for choice in own)
     if count > MOST_COMBINATIONS:
         raise _refusal(
-            space, f"a factor ({', '.join(factor.choices)}) has {count:,} combinations, more than {MOST_COMBINATIONS:,}"
+            space,
+            f"a factor ({', '.join(factor.choices)}) has {count:,} combinations, more than {MOST_COMBINATIONS:,}",
         )
     base = space.values(space.first)
     names = [choice.name for choice in own]
@@ -204,7 +207,12 @@ def _one_layer(stage: StageSpec, channels: int, style: Style) -> tuple[Part, ...
     assert isinstance(block, Block)
     ending = frozenset(_ending(block, ""))
     return tuple(
-        Part(part.name, "+".join(filter(None, (_branch(part, stage), part.branch))), part.shape, part.name in ending)
+        Part(
+            part.name,
+            "+".join(filter(None, (_branch(part, stage), part.branch))),
+            part.shape,
+            part.name in ending,
+        )
         for part in _parts(block)
     )
 
@@ -256,7 +264,7 @@ def _ending(block: Block, prefix: str) -> Iterator[str]:
 def _owners(options: Sequence[frozenset[Stages]], stages: Stages) -> tuple[int, ...] | None:
     """The factor of each stage, where the stages are a concatenation of the factors'; the first is as long as can be."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def owners(number: int, start: int) -> tuple[int, ...] | None:
         if number == len(options):
             return () if start == len(stages) else None

@@ -187,7 +187,9 @@ class Training:
         with closing(feed.batches(batches)) as loaded:
             for number, (images, labels) in enumerate(loaded, done + 1):
                 value = self._step(self.inputs(images), labels)
-                check_loss(value, f"in epoch {epoch + 1} of {self.recipe.epochs}, step {number} of {self.batches}")
+                check_loss(
+                    value, f"in epoch {epoch + 1} of {self.recipe.epochs}, step {number} of {self.batches}"
+                )
                 self.progress.step += 1
                 self.progress.loss_sum += value * len(labels)
                 now = time.monotonic()

@@ -71,7 +71,9 @@ class Supernet(nn.Module):
         pieces = self.plan.pieces(spec)
         own = {name: cut(self.shared[piece.key].detach(), piece) for name, piece in pieces.items()}
         copies = {
-            name: tensor.clone(memory_format=torch.channels_last if tensor.ndim == 4 else torch.contiguous_format)
+            name: tensor.clone(
+                memory_format=torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
+            )
             for name, tensor in own.items()
         }
         module.load_state_dict(copies, strict=False, assign=True)
