@@ -194,8 +194,8 @@ class SearchConfig(BaseModel):
             raise ValueError("--supernet-epochs belongs to --accuracy supernet")
         if self.epochs is not None and self.accuracy == "supernet":
             raise ValueError(
-                "--epochs is for candidates that are trained one by one; with --accuracy supernet the shared weights have "
-                "--supernet-epochs, and the finalists --final-epochs"
+                "--epochs is for candidates that are trained one by one; with --accuracy supernet the shared weights "
+                "have --supernet-epochs, and the finalists --final-epochs"
             )
         known = SHARED if self.accuracy == "supernet" else ()
         given = [name for name in PROXY if getattr(self, name) and name not in known]

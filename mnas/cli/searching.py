@@ -50,8 +50,8 @@ AccuracyFlag = Annotated[
     typer.Option(
         "--accuracy",
         help="imagenet-surrogate or imagenet-surrogate-additive (predicted top-1 under a short public training), "
-        f"or, with --data, proxy (each candidate is trained) or supernet (all share weights that are trained once). {Own} "
-        "[default: imagenet-surrogate; proxy with --data]",
+        "or, with --data, proxy (each candidate is trained) or supernet (all share weights that are trained once). "
+        f"{Own} [default: imagenet-surrogate; proxy with --data]",
     ),
 ]
 

@@ -35,8 +35,7 @@ from mnas.training import (
 from mnas.units import format_duration
 
 # Images that the statistics of a candidate's norms are estimated from, and validation images that it is scored on at
-# most. Chosen here so that a network of 50 million multiply-adds takes at most 3 s on two cores: statistics of 512 images
-# and of 8,192 order networks alike, and two networks that are scored on the same 1,000 differ by chance by a point.
+# most. Chosen here so that a network of 50 million multiply-adds takes at most 3 s on two cores.
 NORM_IMAGES, VALIDATION_IMAGES = 512, 1000
 SAMPLED = 3  # random networks whose training step is timed for an estimate (chosen here)
 

@@ -1,4 +1,4 @@
-"""The state of a training of shared weights as one safetensors file: replaced atomically, read without running anything."""
+"""The state of a training of shared weights as one safetensors file, replaced atomically."""
 
 import json
 import math

@@ -1,10 +1,10 @@
 """Which shared tensor each parameter of a space's networks is a part of: names and shapes alone, without torch.
 
-A layer's slot is the factor that it belongs to and its number inside the factor. In a slot each operation is a branch of
-its own; kernel, expansion, width and depth are parts of one tensor: the middle of the kernel, the first channels, the
-first layers. What a network has for itself by name, squeeze-and-excitation for example, is simply there or not.
+A layer's slot is the factor that it belongs to and its number inside the factor. In a slot each operation is a branch
+of its own; kernel, expansion, width and depth are parts of one tensor: the middle of the kernel, the first channels,
+the first layers. What a network has for itself by name, squeeze-and-excitation for example, is simply there or not.
 
-Reference: elastic kernel, depth and width: Once-for-All (arXiv 1908.09791), sec. 3.2; BigNAS (arXiv 2003.11142), sec. 2.
+Reference: elastic kernel, depth and width: Once-for-All (arXiv 1908.09791), sec. 3.2; BigNAS (arXiv 2003.11142).
 """
 
 import hashlib
@@ -149,7 +149,8 @@ def make_plan(space: SearchSpace) -> Plan:
 
 def _refusal(space: SearchSpace, why: str) -> InputError:
     return InputError(
-        f"shared weights do not express the space {space.name!r}: {why}. Use --accuracy proxy, which trains each network."
+        f"shared weights do not express the space {space.name!r}: {why}. Use --accuracy proxy, which trains each "
+        f"network by itself."
     )
 
 
@@ -262,7 +263,7 @@ def _ending(block: Block, prefix: str) -> Iterator[str]:
 
 @lru_cache(maxsize=4096)
 def _owners(options: Sequence[frozenset[Stages]], stages: Stages) -> tuple[int, ...] | None:
-    """The factor of each stage, where the stages are a concatenation of the factors'; the first is as long as can be."""
+    """The factor of each stage, where the stages are a concatenation of the factors'; the first as long as can be."""
 
     @cache
     def owners(number: int, start: int) -> tuple[int, ...] | None:
