@@ -123,7 +123,9 @@ def test_shared_tensors_of_a_space_by_hand() -> None:
 def test_slices_by_hand() -> None:
     kernel = torch.arange(2 * 3 * 25.0).view(2, 3, 5, 5)
     middle = cut(kernel, Piece("", (1, 2, 3, 3)))
-    assert middle.tolist() == [[[[6, 7, 8], [11, 12, 13], [16, 17, 18]], [[31, 32, 33], [36, 37, 38], [41, 42, 43]]]]
+    assert middle.tolist() == [
+        [[[6, 7, 8], [11, 12, 13], [16, 17, 18]], [[31, 32, 33], [36, 37, 38], [41, 42, 43]]]
+    ]
     assert cut(torch.arange(6.0), Piece("", (4,))).tolist() == [0, 1, 2, 3]
     assert cut(torch.arange(6.0).view(2, 3), Piece("", (2, 2))).tolist() == [[0, 1], [3, 4]]
     # two groups of up to three channels out and two in: the first two out and the first in of each group
@@ -211,7 +213,11 @@ def test_the_factor_of_a_stage_is_found_from_the_stages_alone() -> None:
 def test_groups_are_branches() -> None:
     plan = make_plan(named("igcv3"))
     keys = [key for key in plan.shapes if key.startswith("1/0/") and key.endswith("conv_pw/weight")]
-    assert keys == ["1/0/igcv3/conv_pw/weight", "1/0/igcv3+2groups/conv_pw/weight", "1/0/igcv3+4groups/conv_pw/weight"]
+    assert keys == [
+        "1/0/igcv3/conv_pw/weight",
+        "1/0/igcv3+2groups/conv_pw/weight",
+        "1/0/igcv3+4groups/conv_pw/weight",
+    ]
     assert plan.shapes["1/0/igcv3+4groups/conv_pw/weight"] == (4, 24, 4, 1, 1)  # 16 in, 96 inside
 
 
