@@ -249,8 +249,9 @@ def _accuracy(
             "timeout_s": None if timeout is None else parse_duration_s(timeout),
             **{name: getattr(config, name) for name in PROXY if name != "candidate_timeout"},
             "epochs": config.epochs,
-            "supernet_epochs": config.supernet_epochs,
         }
+    if config.supernet_epochs is not None:
+        offered = {**offered, "supernet_epochs": config.supernet_epochs}
     assert config.accuracy is not None
     model: AccuracyModel = make("accuracy", config.accuracy, offered, "evaluate")
     return model
