@@ -391,7 +391,7 @@ def estimate_norms(
         torch.no_grad(),
         closing(feed.batches(some.tensor_split(math.ceil(len(some) / SCORING_BATCH)))) as loaded,
     ):
-        for images, _ in loaded:
-            module(inputs(images))
+        for batch, _ in loaded:
+            module(inputs(batch))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
