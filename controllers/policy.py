@@ -3,7 +3,7 @@
 It is the policy of TuNAS (arXiv 2008.06120), which found no need of a recurrent one; the estimator is Williams (1992).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,12 +88,36 @@ class Policy:
         entropy_gradient = -policy * (log_policy + entropy) * active.mean(axis=0)[:, None]
         return np.asarray((weights[:, None, None] * score).mean(axis=0) + entropy_weight * entropy_gradient)
 
-    def ascend(self, gradient: Floats) -> None:
-        """One Adam step."""
+    def ascend(self, gradient: Floats, learning_rate: float | None = None) -> None:
+        """One Adam step, at another rate than the policy's where one is given."""
         self._steps += 1
         first_decay, second_decay = ADAM_BETAS
         self._first += (1 - first_decay) * (gradient - self._first)
         self._second += (1 - second_decay) * (gradient**2 - self._second)
         mean = self._first / (1 - first_decay**self._steps)
         scale = np.sqrt(self._second / (1 - second_decay**self._steps)) + ADAM_EPS
-        self._logits += self._learning_rate * mean / scale
+        self._logits += (self._learning_rate if learning_rate is None else learning_rate) * mean / scale
+
+    def state(self) -> dict[str, Floats]:
+        """Everything that `ascend` changes, copied."""
+        arrays = {"logits": self._logits, "first": self._first, "second": self._second}
+        return {name: array.copy() for name, array in arrays.items()} | {
+            "steps": np.array([float(self._steps)])
+        }
+
+    def restore(self, state: Mapping[str, Floats]) -> None:
+        """Brings the policy to where `state` was.
+
+        Raises:
+            KeyError: an array is missing.
+            ValueError: it is of a policy of another shape.
+        """
+        for name in ("logits", "first", "second"):
+            if state[name].shape != self._logits.shape:
+                raise ValueError(
+                    f"the policy's {name} has the shape {state[name].shape}, not {self._logits.shape}"
+                )
+        self._logits, self._first, self._second = (
+            state[name].copy() for name in ("logits", "first", "second")
+        )
+        self._steps = int(state["steps"][0])

@@ -40,6 +40,7 @@ DEFAULT_QUANTILE = 0.5
 TRAINING = (
     "epochs",
     "supernet_epochs",
+    "supernet_sampling",
     "skip_unreadable",
     "final_epochs",
     "finals",
@@ -93,6 +94,7 @@ class SearchConfig(BaseModel):
     skip_unreadable: bool = False
     epochs: Positive | None = None
     supernet_epochs: Positive | None = None
+    supernet_sampling: Literal["uniform", "controller"] | None = None
     proxy_images: Annotated[int, Field(ge=2)] | None = None
     proxy_resolution: Annotated[int, Field(ge=8, le=4096)] | None = None
     proxy_width: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -190,8 +192,14 @@ class SearchConfig(BaseModel):
         belongs = [name for name in (*TRAINING, *PROXY) if not (self._times_steps and name in STEPPING)]
         if self.data is None and (given := [name for name in belongs if getattr(self, name)]):
             raise ValueError(f"{_flags(given)} belongs to --data: without data nothing is trained")
-        if self.supernet_epochs is not None and self.accuracy != "supernet":
-            raise ValueError("--supernet-epochs belongs to --accuracy supernet")
+        given = [name for name in ("supernet_epochs", "supernet_sampling") if getattr(self, name) is not None]
+        if given and self.accuracy != "supernet":
+            raise ValueError(f"{_flags(given)} belongs to --accuracy supernet")
+        if self.supernet_sampling == "controller" and (len(self.targets) > 1 or self._measures):
+            raise ValueError(
+                "--supernet-sampling controller trains most what is best for one target with costs that are known "
+                "beforehand; it does not go with several targets or with --latency measure"
+            )
         if self.epochs is not None and self.accuracy == "supernet":
             raise ValueError(
                 "--epochs is for candidates that are trained one by one; with --accuracy supernet the shared weights "
@@ -218,6 +226,11 @@ class SearchConfig(BaseModel):
         return self.reward == "training-aware"
 
     @property
+    def _measures(self) -> bool:
+        """Whether the latency of every candidate is measured."""
+        return self.target_kind == "latency" and self.latency == "measure"
+
+    @property
     def target_kind(self) -> Literal["latency", "madds"]:
         """What the reward's cost is."""
         return "latency" if self.target_latency is not None else "madds"
@@ -239,7 +252,7 @@ class SearchConfig(BaseModel):
         shares = self.accuracy == "supernet"
         many = DEFAULT_TRIALS_WITH_SUPERNET if shares else DEFAULT_TRIALS_WITH_DATA
         trials = self.trials or (many if trains else DEFAULT_TRIALS)
-        measures = self.target_kind == "latency" and self.latency == "measure"
+        measures = self._measures
         share = None if self.baseline is None else self.baseline_share or DEFAULT_BASELINE_SHARE
         mine = trials * (1 - (share or 0.0))  # a baseline's are not told
         few = mine <= MANY_TRIALS and not measures
@@ -255,6 +268,7 @@ class SearchConfig(BaseModel):
                 "accuracy": self.accuracy or ("proxy" if trains else "imagenet-surrogate"),
                 "latency_quantile": None if self.target_latency is None else self.quantile,
                 "epochs": None if shares else epochs,
+                "supernet_sampling": (self.supernet_sampling or "uniform") if shares else None,
                 "supernet_epochs": (self.supernet_epochs or DEFAULT_SUPERNET_EPOCHS) if shares else None,
                 "final_epochs": self.final_epochs or (LONGER * epochs if epochs else None),
                 "finals": self.finals or (DEFAULT_FINALS if trains else None),

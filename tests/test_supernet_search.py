@@ -55,7 +55,7 @@ def work(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_search_on_shared_weights(work: Path) -> None:
-    done = mnas(work, *SEARCH, "--json")
+    done = mnas(work, *SEARCH, "--supernet-sampling", "controller", "--json")
     result = result_of(done)
     assert (result["status"], result["trials"]) == ("done", 6)
     source = result["baseline"]["proxy_source"]
@@ -122,6 +122,7 @@ def test_defaults() -> None:
     config = make_config({"target_madds": "1M", "data": "digits", "accuracy": "supernet"}).resolved()
     assert config.supernet_epochs == DEFAULT_SUPERNET_EPOCHS
     assert (config.trials, config.epochs, config.final_epochs) == (300, None, 24)
+    assert config.supernet_sampling == "uniform"
     assert make_config(config.to_toml()) == config  # as a run stores it
 
 
@@ -131,6 +132,12 @@ def test_defaults() -> None:
         ({"data": None}, "--accuracy supernet trains weights that candidates share and needs --data"),
         ({"accuracy": "proxy", "supernet_epochs": 3}, "--supernet-epochs belongs to --accuracy supernet"),
         ({"data": None, "accuracy": None, "supernet_epochs": 3}, "--supernet-epochs belongs to --data"),
+        (
+            {"accuracy": "proxy", "supernet_sampling": "uniform"},
+            "--supernet-sampling belongs to --accuracy supernet",
+        ),
+        ({"supernet_sampling": "controller", "target_madds": "1M,2M"}, "does not go with several targets"),
+        ({"supernet_sampling": "most"}, "--supernet-sampling: .*'uniform' or 'controller'"),
         ({"epochs": 3}, "the shared weights have --supernet-epochs"),
         ({"halving": 2}, "--halving belongs to --accuracy proxy, not to supernet"),
         ({"proxy_width": 0.5, "proxy_seeds": 2}, "--proxy-width, --proxy-seeds belongs to --accuracy proxy"),

@@ -1,22 +1,24 @@
 """Training shared weights: it learns, goes on after a kill as if there had been none, and scores networks alike."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mnas.data import ImageData, Split, load_data
 from mnas.errors import InputError, RunDirectoryError, SearchError
 from mnas.protocols import AccuracyModel, PreparedAccuracyModel, TimedAccuracyModel, is_expensive
-from mnas.search_space import NetworkSpec, SearchSpace, network_cost
+from mnas.search_space import Architecture, NetworkSpec, SearchSpace, network_cost
 from mnas.search_space.space_file import space_from_file
 from mnas.supernet import Recipe, Supernet, SupernetAccuracy, train_supernet
 from mnas.supernet.checkpoint import FILE
+from mnas.supernet.sampling import PolicySampler, Uniform
 from mnas.supernet.train import Training, ends_of
 from mnas.training import TrainingError
 from mnas.weights import load_metadata, load_weights, save_weights
@@ -86,13 +88,13 @@ def members(space: SearchSpace, count: int) -> list[NetworkSpec]:
 
 def test_networks_learn_together(space: SearchSpace, digits: ImageData, tmp_path: Path) -> None:
     """Ten classes; each of ten random networks, with the weights that it shares."""
-    model = SupernetAccuracy(space, digits, supernet_epochs=8)
+    model = SupernetAccuracy(space, digits, supernet_epochs=5)
     told: list[str] = []
     model.prepare(tmp_path / "run" / "supernet", told.append)
     accuracies = [estimate.value for estimate in model.evaluate(members(space, 10), seed=0)]
     assert min(accuracies) >= 0.5
     assert np.mean(accuracies) >= 0.75
-    assert told[0].startswith("shared weights: epoch 1 of 8, mean loss ")
+    assert told[0].startswith("shared weights: epoch 1 of 5, mean loss ")
     assert told[-1].startswith("shared weights: trained in ")
 
 
@@ -332,3 +334,78 @@ def test_the_ends_are_those_of_most_and_fewest_multiply_adds(space: SearchSpace)
     largest, smallest = ends_of(space)
     assert [stage.repeats for stage in largest.stages] == [2, 2]
     assert [stage.repeats for stage in smallest.stages] == [1, 1]
+
+
+class Worth:
+    """An objective by which networks with a kernel of 5 in the first stage are worth nothing."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.place = [choice.name for choice in space.choices].index("stage1.kernel")
+
+    def cost(self, architectures: Sequence[Architecture]) -> NDArray[np.float64]:
+        return np.array([float(architecture[self.place]) for architecture in architectures])
+
+    def score(self, accuracy: ArrayLike, cost: ArrayLike) -> NDArray[np.float64]:
+        return np.asarray(accuracy) * (1 - np.asarray(cost))
+
+
+def test_a_policy_comes_to_draw_what_is_worth_most(space: SearchSpace) -> None:
+    worth = Worth(space)
+    sampler = PolicySampler(space, 0, worth, 800)
+    uniform = Uniform(space, 0)
+    for step in range(800):
+        points = sampler.draw(step, 4)
+        if step < 200:  # the first quarter
+            assert not sampler.learns(step)
+            assert points == uniform.draw(step, 4)
+        else:
+            sampler.learn(step, points, [0.5] * 4)
+    policy = sampler.probabilities()
+    assert policy[worth.place, 0] > 0.95
+    assert all(0.2 < row[0] < 0.8 for n, row in enumerate(policy) if n != worth.place)
+
+
+def test_what_has_no_finite_reward_teaches_nothing(space: SearchSpace) -> None:
+    class Limits(Worth):
+        def score(self, accuracy: ArrayLike, cost: ArrayLike) -> NDArray[np.float64]:
+            return np.full(len(np.asarray(cost)), -np.inf)
+
+    sampler = PolicySampler(space, 0, Limits(space), 4)
+    before = sampler.probabilities()
+    sampler.learn(3, sampler.draw(3, 2), [0.5, 0.5])
+    assert np.array_equal(sampler.probabilities(), before)
+
+
+def test_a_controlled_training_that_was_killed_ends_as_one_that_was_not(
+    space: SearchSpace, few: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, worth = Recipe(3, seed=3, sampling="controller"), Worth(space)
+    whole = Training(space, few, recipe, objective=worth)
+    whole.run(None, nothing, 0)
+    step = Training._step
+
+    def dies(self: Training, x: Tensor, labels: Tensor) -> float:
+        if self.progress.step == 7:  # of 15; from the fourth on the policy learns
+            raise KeyboardInterrupt
+        return step(self, x, labels)
+
+    monkeypatch.setattr(Training, "_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train_supernet(space, few, recipe, objective=worth, folder=tmp_path, checkpoint_s=0)
+    monkeypatch.undo()
+    again = Training(space, few, recipe, objective=worth)
+    again.resume(tmp_path)
+    assert again.progress.step == 7
+    again.run(None, nothing, 0)
+    assert same(again.net, whole.net)
+    assert isinstance(again.sampler, PolicySampler)
+    assert isinstance(whole.sampler, PolicySampler)
+    assert np.array_equal(again.sampler.probabilities(), whole.sampler.probabilities())
+    assert not np.array_equal(
+        again.sampler.probabilities(), PolicySampler(space, 0, worth, 1).probabilities()
+    )
+
+
+def test_a_controller_needs_an_objective(space: SearchSpace, few: ImageData) -> None:
+    with pytest.raises(InputError, match="needs an objective"):
+        train_supernet(space, few, Recipe(1, sampling="controller"))

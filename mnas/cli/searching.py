@@ -133,6 +133,14 @@ def search(
         int | None,
         typer.Option(help="Of the shared weights' training, with --accuracy supernet. [default: 20]"),
     ] = None,
+    supernet_sampling: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOW",
+            help="Which networks that training draws: uniform, or controller (after a quarter of it, ever more those "
+            "that are best for the target, as in TuNAS). [default: uniform]",
+        ),
+    ] = None,
     proxy_images: Annotated[
         int | None, typer.Option(help="Training images for each candidate. [default: all]")
     ] = None,

@@ -108,12 +108,13 @@ def make_problem(config: SearchConfig, kept_file: Path | None = None) -> Problem
     measures = config.target_kind == "latency" and config.latency == "measure"
     costs = None if measures else SearchCosts()
     goals = tuple(_goals(config))
+    lanes = tuple(_lanes(config, space, goals, costs))
     problem = Problem(
         config=config,
         space=space,
-        accuracy=_accuracy(config, space, data, device),
+        accuracy=_accuracy(config, space, data, device, lanes[0].objective),
         goals=goals,
-        lanes=tuple(_lanes(config, space, goals, costs)),
+        lanes=lanes,
         limits=_limits(config),
         conditions=conditions,
         latency_plugin=_latency_plugin(config, space, conditions),
@@ -236,7 +237,11 @@ def _controller(
 
 
 def _accuracy(
-    config: SearchConfig, space: SearchSpace, data: "ImageData | None", device: str
+    config: SearchConfig,
+    space: SearchSpace,
+    data: "ImageData | None",
+    device: str,
+    objective: SearchObjective | None,
 ) -> AccuracyModel:
     offered: Mapping[str, Any] = {"space": space, "seed": derive_seed(config.seed, "accuracy")}
     if data is not None:
@@ -250,8 +255,13 @@ def _accuracy(
             **{name: getattr(config, name) for name in PROXY if name != "candidate_timeout"},
             "epochs": config.epochs,
         }
-    if config.supernet_epochs is not None:
-        offered = {**offered, "supernet_epochs": config.supernet_epochs}
+    names = ("supernet_epochs", "supernet_sampling")
+    offered = {
+        **offered,
+        **{name: getattr(config, name) for name in names if getattr(config, name) is not None},
+    }
+    if objective is not None:
+        offered = {**offered, "objective": objective}
     assert config.accuracy is not None
     model: AccuracyModel = make("accuracy", config.accuracy, offered, "evaluate")
     return model

@@ -16,11 +16,12 @@ from mnas.data.reduced import reduced
 from mnas.errors import InputError, SearchError
 from mnas.inputs import InputTransform, input_transform
 from mnas.model import build_module
-from mnas.protocols import AccuracyEstimate
+from mnas.protocols import AccuracyEstimate, Objective
 from mnas.search_space import NetworkSpec, SearchSpace
 from mnas.seeds import derive_seed
 from mnas.supernet.checkpoint import FILE, read_progress
-from mnas.supernet.train import CHECKPOINT_S, Recipe, Training
+from mnas.supernet.sampling import Uniform
+from mnas.supernet.train import CHECKPOINT_S, Recipe, Sampling, Training
 from mnas.supernet.weights import Supernet
 from mnas.threads import torch_threads
 from mnas.training import (
@@ -53,10 +54,12 @@ class SupernetAccuracy:
         supernet_epochs: of that training, at least 1.
         proxy_images: training images, each class with its share; None is all.
         proxy_resolution: height and width in pixels that images and networks are brought to; None is the networks' own.
+        supernet_sampling: how the random networks of a step are drawn, `uniform` or by a `controller`.
+        objective: what accuracies are worth to that controller; otherwise unused.
         validation_images: that a network is scored on, at most, each class with its share.
         device: where to train and score, as torch names it.
         threads: of torch meanwhile.
-        recipe: how the shared weights are trained, instead of `seed` and `supernet_epochs`.
+        recipe: how the shared weights are trained, instead of `seed` and the two of the supernet.
 
     Raises:
         InputError: a space that shared weights do not express, no epochs, more images than there are, or networks that
@@ -74,17 +77,19 @@ class SupernetAccuracy:
         supernet_epochs: int = DEFAULT_SUPERNET_EPOCHS,
         proxy_images: int | None = None,
         proxy_resolution: int | None = None,
+        supernet_sampling: Sampling = "uniform",
+        objective: Objective | None = None,
         validation_images: int = VALIDATION_IMAGES,
         device: str = "cpu",
         threads: int = DEFAULT_TRAIN_THREADS,
         recipe: Recipe | None = None,
     ) -> None:
-        self.recipe = recipe or Recipe(supernet_epochs, seed)
+        self.recipe = recipe or Recipe(supernet_epochs, seed, sampling=supernet_sampling)
         self.space = space if proxy_resolution is None else _resized(space, proxy_resolution)
         self.resolution = proxy_resolution
         self.data = reduced(data, proxy_images, proxy_resolution)
         self.device, self.threads = device, threads
-        self.training = Training(self.space, self.data, self.recipe, device)
+        self.training = Training(self.space, self.data, self.recipe, device, objective)
         self.val = _share(self.data.val, validation_images)
         self._net: Supernet | None = None
         self._feed: Feed | None = None
@@ -107,21 +112,22 @@ class SupernetAccuracy:
             RunDirectoryError: the folder holds something else.
         """
         training, file = self.training, folder / FILE
+        others = self.recipe.members - len(training.ends)
         left = 1.0
         if file.exists():
             left -= read_progress(file, training.task).step / training.steps
         if left <= 0:
             return 0.0
-        members = training.members(0)
-        ends = members[: len(training.ends)]
-        drawn = [spec for step in range(SAMPLED) for spec in training.members(step)[len(ends) :][:1]]
+        uniform = Uniform(self.space, self.recipe.seed)
+        drawn = [self.space.decode(uniform.draw(step, 1)[0]) for step in range(SAMPLED)]
         with torch_threads(self.threads):
             times = {
                 spec: estimate_seconds(spec, self.data, epochs=self.recipe.epochs, device=self.device)
-                for spec in {*ends, *drawn}
+                for spec in {*training.ends, *drawn}
             }
-        each = mean(times[spec] for spec in drawn) if drawn else 0.0
-        return left * (sum(times[spec] for spec in ends) + each * (len(members) - len(ends)))
+        return left * (
+            sum(times[spec] for spec in training.ends) + others * mean(times[spec] for spec in drawn)
+        )
 
     def prepare(self, folder: Path, say: Callable[[str], None]) -> None:
         """Trains the shared weights in a folder: once, from where it was, or not at all where they are there.

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mnas.errors import RunDirectoryError
+from mnas.supernet.sampling import PolicySampler
 from mnas.supernet.weights import Supernet
 from mnas.weights import load_metadata, load_weights, save_weights
 
@@ -35,9 +37,14 @@ class Progress:
 
 
 def save_state(
-    path: Path, net: Supernet, optimizer: torch.optim.Optimizer, progress: Progress, task: Mapping[str, Any]
+    path: Path,
+    net: Supernet,
+    optimizer: torch.optim.Optimizer,
+    policy: PolicySampler | None,
+    progress: Progress,
+    task: Mapping[str, Any],
 ) -> None:
-    """Writes weights, momenta and progress, and what is trained (`task`, plain JSON).
+    """Writes weights, momenta, the policy where there is one, progress, and what is trained (`task`, plain JSON).
 
     Raises:
         RunDirectoryError: the file cannot be written; an old one is untouched.
@@ -47,15 +54,21 @@ def save_state(
         momentum = optimizer.state.get(weight, {}).get("momentum_buffer")
         if momentum is not None:
             tensors[f"momentum.{key}"] = momentum
+    if policy is not None:
+        tensors |= {f"policy.{name}": torch.from_numpy(array) for name, array in policy.state().items()}
     said = asdict(progress) | {"before": None if math.isinf(progress.before) else progress.before}
     texts = {"format": FORMAT, "task": _text(task), "progress": json.dumps(said, allow_nan=False)}
     save_weights(path, tensors, texts)
 
 
 def load_state(
-    path: Path, net: Supernet, optimizer: torch.optim.Optimizer | None, task: Mapping[str, Any]
+    path: Path,
+    net: Supernet,
+    optimizer: torch.optim.Optimizer,
+    policy: PolicySampler | None,
+    task: Mapping[str, Any],
 ) -> Progress:
-    """Brings shared weights, and the optimizer where there is one, to where the file was.
+    """Brings shared weights, optimizer and policy to where the file was.
 
     Raises:
         RunDirectoryError: missing, damaged, of another version or of another training.
@@ -67,9 +80,18 @@ def load_state(
             for key, weight in net.shared.items():
                 weight.copy_(_fitting(arrays[f"shared.{key}"], weight.shape))
                 found = arrays.get(f"momentum.{key}")
-                if optimizer is not None and found is not None:
+                if found is not None:
                     momentum = torch.empty_like(weight).copy_(_fitting(found, weight.shape))
                     optimizer.state[weight]["momentum_buffer"] = momentum
+        if policy is not None:
+            start = "policy."
+            policy.restore(
+                {
+                    name.removeprefix(start): a.astype(np.float64)
+                    for name, a in arrays.items()
+                    if name.startswith(start)
+                }
+            )
     except (KeyError, ValueError) as error:
         raise RunDirectoryError(f"{path} does not fit this space: {error}.") from error
     return progress

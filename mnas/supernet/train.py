@@ -9,13 +9,12 @@ random network a step, and no distillation: single-path sampling (arXiv 1904.004
 """
 
 import math
-import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,11 +25,13 @@ from mnas.data.feed import Feed, resident_feed
 from mnas.errors import InputError
 from mnas.files import make_folder
 from mnas.inputs import InputTransform, input_transform
-from mnas.search_space import NetworkSpec, SearchSpace
+from mnas.protocols import Objective
+from mnas.search_space import Architecture, NetworkSpec, SearchSpace
 from mnas.search_space.cost import network_cost
 from mnas.search_space.space import extremes
 from mnas.seeds import derive_seed
 from mnas.supernet.checkpoint import FILE, Progress, load_state, save_state
+from mnas.supernet.sampling import PolicySampler, Uniform
 from mnas.supernet.weights import Supernet
 from mnas.training import (
     LABEL_SMOOTHING,
@@ -48,6 +49,9 @@ MEMBERS = 4  # networks of a step: US-Nets (arXiv 1903.05134), sec. 3.1: the wid
 CHECKPOINT_S = 180.0  # between checkpoints inside an epoch (chosen here: the most that a kill can cost)
 
 
+Sampling = Literal["uniform", "controller"]
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How shared weights are trained.
@@ -59,6 +63,7 @@ class Recipe:
         sandwich: whether the largest and the smallest network are among them.
         distil: whether the others learn what the largest says, not the labels; only with `sandwich`.
         batch_size: images of a step; None is `batch_size_of` the training split.
+        sampling: how the random networks are drawn: `uniform`, or by a `controller` (`PolicySampler`).
 
     Raises:
         InputError: a number outside its domain.
@@ -70,6 +75,7 @@ class Recipe:
     sandwich: bool = True
     distil: bool = True
     batch_size: int | None = None
+    sampling: Sampling = "uniform"
 
     def __post_init__(self) -> None:
         least = 2 if self.sandwich else 1
@@ -86,6 +92,7 @@ def train_supernet(
     data: ImageData,
     recipe: Recipe,
     *,
+    objective: Objective | None = None,
     device: str = "cpu",
     folder: Path | None = None,
     say: Callable[[str], None] | None = None,
@@ -98,6 +105,7 @@ def train_supernet(
         data: the images.
         recipe: how they are trained. The same arguments give the same weights, on the CPU as long as torch has the same
             number of threads.
+        objective: what accuracies are worth to the controller that samples, where one does.
         device: where they are trained, as torch names it, and left.
         folder: made if it is not there, and where the state is kept after each epoch, and every `checkpoint_s` seconds;
             a training that is there goes on, one that is finished is loaded. None keeps nothing.
@@ -109,7 +117,7 @@ def train_supernet(
         TrainingError: a loss that is NaN or infinite, or grows past all learning.
         RunDirectoryError: the folder cannot be written, or holds something else.
     """
-    training = Training(space, data, recipe, device)
+    training = Training(space, data, recipe, device, objective)
     if folder is not None:
         training.resume(folder)
     with repeatable(device):
@@ -120,7 +128,14 @@ def train_supernet(
 class Training:
     """The parts of one training of shared weights, from its first step or from where a checkpoint was."""
 
-    def __init__(self, space: SearchSpace, data: ImageData, recipe: Recipe, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        data: ImageData,
+        recipe: Recipe,
+        device: str = "cpu",
+        objective: Objective | None = None,
+    ) -> None:
         self.space, self.data, self.recipe = space, data, recipe
         self.inputs: InputTransform = input_transform(space.decode(space.first), data)
         self.net = Supernet(space, seed=derive_seed(recipe.seed, "weights")).to(device)
@@ -132,6 +147,11 @@ class Training:
         self.batches = math.ceil(count / self.size)
         self.steps = recipe.epochs * self.batches
         self.ends = ends_of(space) if recipe.sandwich else ()
+        self.sampler: Uniform | PolicySampler = Uniform(space, recipe.seed)
+        if recipe.sampling == "controller":
+            if objective is None:
+                raise InputError("a controller that samples needs an objective: what accuracies are worth.")
+            self.sampler = PolicySampler(space, recipe.seed, objective, self.steps)
 
     @property
     def task(self) -> dict[str, Any]:
@@ -156,7 +176,8 @@ class Training:
         """Goes on from the checkpoint in a folder, where there is one; raises as `load_state`."""
         file = folder / FILE
         if file.exists():
-            self.progress = load_state(file, self.net, self.optimizer, self.task)
+            policy = self.sampler if isinstance(self.sampler, PolicySampler) else None
+            self.progress = load_state(file, self.net, self.optimizer, policy, self.task)
 
     def run(self, folder: Path | None, say: Callable[[str], None], checkpoint_s: float) -> None:
         """The steps that are left."""
@@ -165,6 +186,7 @@ class Training:
         if folder is not None:
             make_folder(folder)
         feed = resident_feed(self.data.train, self.device)
+        self._scored = Feed(self.data.val, torch.device(self.device))
         first = self.progress.step // self.batches
         for epoch in range(first, self.recipe.epochs):
             self._epoch(epoch, feed, folder, checkpoint_s)
@@ -173,9 +195,10 @@ class Training:
 
     def members(self, step: int) -> list[NetworkSpec]:
         """The networks of a step, counted from 0: the largest and the smallest first, where they are among them."""
-        rng = random.Random(derive_seed(self.recipe.seed, "members", step))
-        count = self.recipe.members - len(self.ends)
-        return [*self.ends, *(self.space.decode(self.space.sample(rng)) for _ in range(count))]
+        return [*self.ends, *map(self.space.decode, self._drawn(step))]
+
+    def _drawn(self, step: int) -> list[Architecture]:
+        return self.sampler.draw(step, self.recipe.members - len(self.ends))
 
     def _epoch(self, epoch: int, feed: Feed, folder: Path | None, checkpoint_s: float) -> None:
         """The steps that are left of an epoch, counted from 0."""
@@ -216,7 +239,21 @@ class Training:
             if self.ends and self.recipe.distil and target is labels:
                 target = logits.detach().softmax(1)
         self.optimizer.step()
+        if isinstance(self.sampler, PolicySampler) and self.sampler.learns(self.progress.step):
+            self._teach(self.sampler)
         return float(torch.stack(values)[0])
+
+    def _teach(self, sampler: PolicySampler) -> None:
+        """Tells the policy how the networks that it drew do on a batch of validation images."""
+        step = self.progress.step
+        points = self._drawn(step)
+        generator = torch.Generator().manual_seed(derive_seed(self.recipe.seed, "validation", step))
+        chosen = torch.randperm(len(self.data.val), generator=generator)[: self.size]
+        with closing(self._scored.batches([chosen])) as loaded, torch.no_grad():
+            ((images, labels),) = loaded
+            x = self.inputs(images)
+            hits = [self.net.bind(self.space.decode(point))(x).argmax(1) == labels for point in points]
+        sampler.learn(step, points, [float(hit.float().mean()) for hit in hits])
 
     def _end_epoch(self, epoch: int, say: Callable[[str], None]) -> None:
         mean = self.progress.loss_sum / len(self.data.train)
@@ -229,7 +266,8 @@ class Training:
 
     def _save(self, folder: Path | None) -> None:
         if folder is not None:
-            save_state(folder / FILE, self.net, self.optimizer, self.progress, self.task)
+            policy = self.sampler if isinstance(self.sampler, PolicySampler) else None
+            save_state(folder / FILE, self.net, self.optimizer, policy, self.progress, self.task)
 
 
 def ends_of(space: SearchSpace) -> Sequence[NetworkSpec]:
