@@ -88,13 +88,13 @@ def members(space: SearchSpace, count: int) -> list[NetworkSpec]:
 
 def test_networks_learn_together(space: SearchSpace, digits: ImageData, tmp_path: Path) -> None:
     """Ten classes; each of ten random networks, with the weights that it shares."""
-    model = SupernetAccuracy(space, digits, supernet_epochs=5)
+    model = SupernetAccuracy(space, digits, supernet_epochs=3)
     told: list[str] = []
     model.prepare(tmp_path / "run" / "supernet", told.append)
     accuracies = [estimate.value for estimate in model.evaluate(members(space, 10), seed=0)]
-    assert min(accuracies) >= 0.5
-    assert np.mean(accuracies) >= 0.75
-    assert told[0].startswith("shared weights: epoch 1 of 5, mean loss ")
+    assert min(accuracies) >= 0.4
+    assert np.mean(accuracies) >= 0.6
+    assert told[0].startswith("shared weights: epoch 1 of 3, mean loss ")
     assert told[-1].startswith("shared weights: trained in ")
 
 
