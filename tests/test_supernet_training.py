@@ -18,8 +18,9 @@ from mnas.search_space import Architecture, NetworkSpec, SearchSpace, network_co
 from mnas.search_space.space_file import space_from_file
 from mnas.supernet import Recipe, Supernet, SupernetAccuracy, train_supernet
 from mnas.supernet.checkpoint import FILE
+from mnas.supernet.recipe import ends_of
 from mnas.supernet.sampling import PolicySampler, Uniform
-from mnas.supernet.train import Training, ends_of
+from mnas.supernet.train import Training
 from mnas.training import TrainingError
 from mnas.weights import load_metadata, load_weights, save_weights
 

@@ -20,8 +20,9 @@ from mnas.protocols import AccuracyEstimate, Objective
 from mnas.search_space import NetworkSpec, SearchSpace
 from mnas.seeds import derive_seed
 from mnas.supernet.checkpoint import FILE, read_progress
+from mnas.supernet.recipe import Recipe, Sampling
 from mnas.supernet.sampling import Uniform
-from mnas.supernet.train import CHECKPOINT_S, Recipe, Sampling, Training
+from mnas.supernet.train import CHECKPOINT_S, Training
 from mnas.supernet.weights import Supernet
 from mnas.threads import torch_threads
 from mnas.training import (

@@ -17,15 +17,13 @@ from math import prod
 
 from mnas.errors import InputError
 from mnas.search_space import NetworkSpec, SearchSpace
-from mnas.search_space.network import Segment, segment_program, segments
-from mnas.search_space.program import BatchNorm, Block, Conv, Linear, walk
+from mnas.search_space.network import segments
 from mnas.search_space.space import Factor
-from mnas.search_space.spec import StageSpec, Style
+from mnas.search_space.spec import StageSpec
+from mnas.supernet.parts import Part, Shape, key_of, layer_parts, whole_parts
 
 MOST_COMBINATIONS = 200_000  # of a factor's options; chosen here: some seconds to go through
-PIXELS = 32  # of the input that layers are written for: parameters do not depend on it
 
-Shape = tuple[int, ...]
 Stages = tuple[StageSpec, ...]
 
 
@@ -46,23 +44,6 @@ class Piece:
     def grouped(self) -> bool:
         """Whether the parameter itself has the first two axes as one."""
         return len(self.shape) == 5
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A parameter of a layer, stem or head.
-
-    Args:
-        name: inside it, as the module's.
-        branch: which of the branches of the slot it belongs to.
-        shape: as of `Piece`.
-        ends: whether it is the scale of the norm that ends a residual branch.
-    """
-
-    name: str
-    branch: str
-    shape: Shape
-    ends: bool
 
 
 @dataclass(frozen=True)
@@ -97,17 +78,17 @@ class Plan:
         """
         owners = self._owners(spec)
         stem, *parts, head = segments(spec)
-        found = {p.name: Piece(_key("stem", p), p.shape) for p in _whole(stem)}
+        found = {p.name: Piece(key_of("stem", p), p.shape) for p in whole_parts(stem)}
         numbers = dict.fromkeys(range(len(self.options)), 0)
         for number, (owner, part) in enumerate(zip(owners, parts, strict=True)):
             assert part.stage is not None
             for index in range(part.stage.repeats):
                 channels = part.in_shape[0] if index == 0 else part.stage.out_channels
-                for p in _layer(part.stage, channels, spec.style, first=index == 0):
+                for p in layer_parts(part.stage, channels, spec.style, first=index == 0):
                     slot = f"{owner}/{numbers[owner]}"
-                    found[f"blocks.{number}.{index}.{p.name}"] = Piece(_key(slot, p), p.shape)
+                    found[f"blocks.{number}.{index}.{p.name}"] = Piece(key_of(slot, p), p.shape)
                 numbers[owner] += 1
-        return found | {p.name: Piece(_key("head", p), p.shape) for p in _whole(head)}
+        return found | {p.name: Piece(key_of("head", p), p.shape) for p in whole_parts(head)}
 
     def _owners(self, spec: NetworkSpec) -> tuple[int, ...]:
         same = replace(
@@ -134,16 +115,16 @@ def make_plan(space: SearchSpace) -> Plan:
     shapes: dict[str, Shape] = {}
     ends: dict[str, bool] = {}
     stem, *_, head = segments(first)
-    _take(((_key("stem", part), part) for part in _whole(stem)), shapes, ends)
+    _take(((key_of("stem", part), part) for part in whole_parts(stem)), shapes, ends)
     channels = {first.stem_channels}
     for number, own in enumerate(options):
         for slot, stage, before, is_first in sorted(set(_layers(own, channels)), key=repr):
-            layer = _layer(stage, before, first.style, first=is_first)
-            _take(((_key(f"{number}/{slot}", part), part) for part in layer), shapes, ends)
+            layer = layer_parts(stage, before, first.style, first=is_first)
+            _take(((key_of(f"{number}/{slot}", part), part) for part in layer), shapes, ends)
         channels = {own_channels for stages in own for own_channels in _out(stages, channels)}
     for before in sorted(channels):
-        last = _whole(replace(head, in_shape=(before, *head.in_shape[1:])))
-        _take(((_key("head", part), part) for part in last), shapes, ends)
+        last = whole_parts(replace(head, in_shape=(before, *head.in_shape[1:])))
+        _take(((key_of("head", part), part) for part in last), shapes, ends)
     return Plan(space.name, first, options, shapes, frozenset(key for key, always in ends.items() if always))
 
 
@@ -191,74 +172,6 @@ def _take(parts: Iterable[tuple[str, Part]], shapes: dict[str, Shape], ends: dic
         known = shapes.get(key, part.shape)
         shapes[key] = tuple(max(sizes) for sizes in zip(known, part.shape, strict=True))
         ends[key] = ends.get(key, True) and part.ends
-
-
-def _key(slot: str, part: Part) -> str:
-    return "/".join(filter(None, (slot, part.branch, part.name.replace(".", "/"))))
-
-
-def _layer(stage: StageSpec, channels: int, style: Style, *, first: bool) -> tuple[Part, ...]:
-    """The parameters of one layer of a stage after so many channels."""
-    return _one_layer(replace(stage, repeats=1, stride=stage.stride if first else 1), channels, style)
-
-
-@lru_cache(maxsize=65536)
-def _one_layer(stage: StageSpec, channels: int, style: Style) -> tuple[Part, ...]:
-    ((_, block),) = segment_program(Segment((channels, PIXELS, PIXELS), style, stage)).steps
-    assert isinstance(block, Block)
-    ending = frozenset(_ending(block, ""))
-    return tuple(
-        Part(
-            part.name,
-            "+".join(filter(None, (_branch(part, stage), part.branch))),
-            part.shape,
-            part.name in ending,
-        )
-        for part in _parts(block)
-    )
-
-
-def _branch(part: Part, stage: StageSpec) -> str:
-    """The operation; what stands in for the identity has its own."""
-    return f"{stage.op}+{stage.skip}" if part.name.startswith("shortcut.") else stage.op
-
-
-def _whole(segment: Segment) -> tuple[Part, ...]:
-    """The parameters of a stem or head."""
-    return tuple(_parts(segment_program(segment)))
-
-
-def _parts(block: Block) -> Iterator[Part]:
-    """Every parameter of a block; the branch is that of groups, which are not sliced."""
-    for name, step in walk(block):
-        if isinstance(step, Conv):
-            groups, k, out = step.groups, step.kernel, step.out_channels
-            depthwise = groups == step.in_shape[0] == out
-            if groups == 1 or depthwise:
-                branch = "depthwise" if depthwise and groups > 1 else ""
-                yield Part(f"{name}.weight", branch, (out, step.in_shape[0] // groups, k, k), False)
-            else:
-                each = (out // groups, step.in_shape[0] // groups)
-                yield Part(f"{name}.weight", f"{groups}groups", (groups, *each, k, k), False)
-            if step.bias:
-                yield Part(f"{name}.bias", "", (out,), False)
-        elif isinstance(step, BatchNorm):
-            yield Part(f"{name}.weight", "", (step.in_shape[0],), False)
-            yield Part(f"{name}.bias", "", (step.in_shape[0],), False)
-        elif isinstance(step, Linear):
-            yield Part(f"{name}.weight", "", (step.out_features, prod(step.in_shape)), False)
-            yield Part(f"{name}.bias", "", (step.out_features,), False)
-
-
-def _ending(block: Block, prefix: str) -> Iterator[str]:
-    """Names of the scales of norms that end a residual branch."""
-    for name, step in block.steps:
-        if isinstance(step, Block):
-            yield from _ending(step, f"{prefix}{name}.")
-    if block.combine == "add" and block.steps:
-        name, last = block.steps[-1]
-        if isinstance(last, BatchNorm):
-            yield f"{prefix}{name}.weight"
 
 
 @lru_cache(maxsize=4096)

@@ -10,11 +10,11 @@ random network a step, and no distillation: single-path sampling (arXiv 1904.004
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,10 +27,9 @@ from mnas.files import make_folder
 from mnas.inputs import InputTransform, input_transform
 from mnas.protocols import Objective
 from mnas.search_space import Architecture, NetworkSpec, SearchSpace
-from mnas.search_space.cost import network_cost
-from mnas.search_space.space import extremes
 from mnas.seeds import derive_seed
 from mnas.supernet.checkpoint import FILE, Progress, load_state, save_state
+from mnas.supernet.recipe import Recipe, ends_of
 from mnas.supernet.sampling import PolicySampler, Uniform
 from mnas.supernet.weights import Supernet
 from mnas.training import (
@@ -45,46 +44,7 @@ from mnas.training import (
 )
 from mnas.units import format_duration
 
-MEMBERS = 4  # networks of a step: US-Nets (arXiv 1903.05134), sec. 3.1: the widest, the narrowest and two random ones
 CHECKPOINT_S = 180.0  # between checkpoints inside an epoch (chosen here: the most that a kill can cost)
-
-
-Sampling = Literal["uniform", "controller"]
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How shared weights are trained.
-
-    Args:
-        epochs: passes over the training split, at least 1.
-        seed: of initial weights, order of images and networks drawn.
-        members: networks of each step; at least 2 with `sandwich`, else 1.
-        sandwich: whether the largest and the smallest network are among them.
-        distil: whether the others learn what the largest says, not the labels; only with `sandwich`.
-        batch_size: images of a step; None is `batch_size_of` the training split.
-        sampling: how the random networks are drawn: `uniform`, or by a `controller` (`PolicySampler`).
-
-    Raises:
-        InputError: a number outside its domain.
-    """
-
-    epochs: int
-    seed: int = 0
-    members: int = MEMBERS
-    sandwich: bool = True
-    distil: bool = True
-    batch_size: int | None = None
-    sampling: Sampling = "uniform"
-
-    def __post_init__(self) -> None:
-        least = 2 if self.sandwich else 1
-        if self.epochs < 1:
-            raise InputError(f"epochs must be at least 1, got {self.epochs}. Example: --supernet-epochs 20.")
-        if self.members < least:
-            raise InputError(f"members must be at least {least}, got {self.members}.")
-        if self.batch_size is not None and self.batch_size < 2:
-            raise InputError(f"batch_size must be at least 2, got {self.batch_size}.")
 
 
 def train_supernet(
@@ -268,9 +228,3 @@ class Training:
         if folder is not None:
             policy = self.sampler if isinstance(self.sampler, PolicySampler) else None
             save_state(folder / FILE, self.net, self.optimizer, policy, self.progress, self.task)
-
-
-def ends_of(space: SearchSpace) -> Sequence[NetworkSpec]:
-    """The networks of most and of fewest multiply-adds, as `extremes` finds them."""
-    least, most = extremes(space, lambda spec: network_cost(spec).madds)
-    return space.decode(most), space.decode(least)

@@ -11,7 +11,8 @@ from torch.func import functional_call
 
 from mnas.model import build_frame
 from mnas.search_space import NetworkSpec, SearchSpace
-from mnas.supernet.plan import Piece, Shape, make_plan
+from mnas.supernet.parts import Shape
+from mnas.supernet.plan import Piece, make_plan
 
 KEPT = 256  # networks whose modules are kept; chosen here: some MB of small objects, no weights
 
