@@ -119,6 +119,11 @@ class RunDirectory:
             )
         return run
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether an accuracy model has left something that a resumed search goes on from."""
+        return self.supernet.is_dir() and any(self.supernet.iterdir())
+
     def discard(self) -> None:
         """Removes what a run that never began has left; anything that is not ours stays."""
         trials = [f"{self.trials.name}{end}" for end in ("", "-wal", "-shm")]
@@ -131,8 +136,9 @@ class RunDirectory:
             ".lock",
         ):
             (self.path / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
+        for folder in (self.supernet, self.path):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def keep_space(self, file: Path) -> None:
         """Copies the file of the user's own space, so that a resumed run searches the same.

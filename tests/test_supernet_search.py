@@ -1,6 +1,8 @@
 """A whole search on shared weights, and what of the command line goes with it."""
 
 import re
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ from commands import MODELS, mnas, result_of
 
 from mnas.config import DEFAULT_SUPERNET_EPOCHS, make_config
 from mnas.errors import InputError
+from mnas.supernet.train import Training
+from mnas.training import TrainingError
 
 SPACE = """
 stem_channels = 8
@@ -105,6 +109,34 @@ def few(evaluate, left=[2]):
     assert result_of(again)["trials"] == 6
     assert file.stat().st_mtime_ns == before
     assert "shared weights: epoch" not in again.stderr
+
+
+def test_what_was_trained_is_kept_where_a_search_fails_before_its_first_trial(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of room after the first of two epochs; what fails before anything is kept leaves nothing."""
+    end_epoch = Training._end_epoch
+
+    def fails(at: int) -> Callable[[Training, int, Callable[[str], None]], None]:
+        def fail(self: Training, epoch: int, say: Callable[[str], None]) -> None:
+            if epoch == at:
+                raise TrainingError("made up")
+            end_epoch(self, epoch, say)
+
+        return fail
+
+    flags = ["2" if before == "--supernet-epochs" else flag for before, flag in pairwise(("", *SEARCH))]
+    monkeypatch.setattr(Training, "_end_epoch", fails(0))
+    mnas(work, *flags, code=1)
+    assert not (work / "run").exists()
+    monkeypatch.setattr(Training, "_end_epoch", fails(1))
+    done = mnas(work, *flags, code=1)
+    assert "the shared weights so far are kept in" in done.stderr
+    assert "mnas resume" in done.stderr
+    monkeypatch.setattr(Training, "_end_epoch", end_epoch)
+    again = mnas(work, "resume", "run", "--latency", "models:Latency", "--json")
+    assert result_of(again)["trials"] == 6
+    assert "going on after step 7 of 14" in again.stderr
 
 
 def test_a_space_that_is_not_expressed_is_refused_before_anything_is_written(work: Path) -> None:

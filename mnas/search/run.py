@@ -67,7 +67,7 @@ def start_search(config: SearchConfig, out: Path | None, reporter: Reporter) -> 
                 return _search(run, store, problem, reporter)
             except MnasError:
                 began = any(event.kind == "asked" for event in store.events())
-                if not began:
+                if not began and not run.is_prepared:
                     run.discard()
                 raise
 
@@ -178,10 +178,10 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
         reporter.note(f"interrupted; nothing is lost. Go on with: {resume_command(run, problem.config)}")
         return _result(run, problem, history, seconds, None)
     except MnasError as error:
-        if history.trials:
+        if history.trials or run.is_prepared:
+            kept = f"{_tried(problem, history)} trials" if history.trials else "the shared weights so far"
             error.add_note(
-                f"{_tried(problem, history)} trials are kept in {run.path}. Go on with: "
-                f"{resume_command(run, problem.config)}"
+                f"{kept} are kept in {run.path}. Go on with: {resume_command(run, problem.config)}"
             )
         raise
     return result
