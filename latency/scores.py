@@ -87,7 +87,7 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     >>> spearman([1.0, 2.0, 3.0], [10.0, 30.0, 20.0])
     0.5
     """
-    a, b = _ranks(first), _ranks(second)
+    a, b = mean_ranks(first), mean_ranks(second)
     a, b = a - a.mean(), b - b.mean()
     scale = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / scale if scale else 0.0
@@ -132,7 +132,12 @@ def noise_ceiling(half_widths: Sequence[float], within: float) -> float:
     return float(np.mean([math.erf(within / sd / math.sqrt(2)) if sd > 0 else 1.0 for sd in sds]))
 
 
-def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+def mean_ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    """`(n,)` places from 1, the greatest last; equal values share the mean of theirs.
+
+    >>> mean_ranks([0.3, 0.1, 0.3]).tolist()
+    [2.5, 1.0, 2.5]
+    """
     _, inverse, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     mean_rank: NDArray[np.float64] = last - (counts - 1) / 2

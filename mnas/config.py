@@ -36,6 +36,8 @@ LONGER, DEFAULT_FINALS = 4, 3
 DEFAULT_TRAIN_THREADS = 1
 # Of a latency estimate with its interval: its centre.
 DEFAULT_QUANTILE = 0.5
+# Networks whose ranking is compared before a search. Chosen here: chance ranks six perfectly once in 720 times.
+LEAST_RANKED = 6
 # What belongs to training, and so to --data; and what belongs to candidates that are trained, one by one or together.
 TRAINING = (
     "epochs",
@@ -44,6 +46,7 @@ TRAINING = (
     "skip_unreadable",
     "final_epochs",
     "finals",
+    "rank_check",
     "train_device",
     "train_threads",
 )
@@ -103,6 +106,7 @@ class SearchConfig(BaseModel):
     candidate_timeout: str | None = None
     final_epochs: Positive | None = None
     finals: Positive | None = None
+    rank_check: Annotated[int, Field(ge=0)] | None = None
     train_device: str | None = None
     train_threads: Positive | None = None
     latency: str = "calibrated"
@@ -209,6 +213,10 @@ class SearchConfig(BaseModel):
         given = [name for name in PROXY if getattr(self, name) and name not in known]
         if given and self.accuracy not in (None, "proxy"):
             raise ValueError(f"{_flags(given)} belongs to --accuracy proxy, not to {self.accuracy}")
+        if self.rank_check is not None and 0 < self.rank_check < LEAST_RANKED:
+            raise ValueError(
+                f"--rank-check takes at least {LEAST_RANKED} networks, or 0 for none; got {self.rank_check}"
+            )
         if self.halving is None:
             return
         if (self.proxy_seeds or 1) > 1:

@@ -28,6 +28,7 @@ EventKind = Literal[
     "refit",
     "finalists",
     "trained",
+    "rank",
     "point",
     "images",
     "finished",

@@ -74,7 +74,7 @@ def _several(result: Mapping[str, Any]) -> str:
         )
     lines += [table(["target", "accuracy", "latency", "MAdds", "params", "network"], rows), ""]
     for part in result["results"]:
-        notes = _timed({**part, "refits": [], "references": []})
+        notes = _timed({**part, "refits": [], "references": [], "rank_check": None})
         notes += [] if part["status"] == "done" else [_WITHOUT[part["status"]]]
         lines += [f"{part['label']}: {text}" for text in notes]
     lines += _timed({**result, "best_reward": None})
@@ -112,6 +112,8 @@ def _timed(result: Mapping[str, Any]) -> list[str]:
             f"Training-aware: accuracy x S^-0.07 x P^-0.05 within the target. Training steps were predicted "
             f"({result['steps']['said']}), those of the finalists timed ({result['steps']['conditions']})."
         )
+    if result.get("rank_check") is not None:
+        lines.append(result["rank_check"]["text"])
     optimum = result.get("optimum")
     if optimum is not None and optimum["kind"] != "unknown" and result["best_reward"] is not None:
         lines.append(describe_optimum(optimum, result["best_reward"]))

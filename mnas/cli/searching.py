@@ -169,6 +169,15 @@ def search(
     finals: Annotated[
         int | None, typer.Option(help="Finalists within the target that are trained longer. [default: 3]")
     ] = None,
+    rank_check: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Before the trials, with --data: N random networks are ranked as candidates are and by a training as "
+            "long as the finalists', and Kendall's tau is told; at least 6, 0 is off. [default: as many as 10 % of the "
+            "estimated time allow, none where that is fewer than 6]",
+        ),
+    ] = None,
     train_device: Annotated[
         str | None,
         typer.Option(help="Where networks are trained: cpu, cuda, cuda:1. [default: a GPU if any]"),

@@ -170,6 +170,7 @@ class RunData:
         drift: of the reference; None where it was not timed twice.
         optimum: how far the best reward is from the best of the whole space, in words; None where nothing is known.
         against: whether the controller earned its keep, in words; None where there is no baseline to compare it with.
+        ranking: how well candidates are ranked, in words; None where that was not estimated.
         began: seconds since the epoch, None for an empty store.
         config: as stored, in order.
         plugin_flags: flags that resuming needs again.
@@ -207,6 +208,7 @@ class RunData:
     drift: Drift | None
     optimum: str | None
     against: str | None
+    ranking: str | None
     calibration: Calibration | None
     family: Family | None
     warnings: tuple[str, ...]

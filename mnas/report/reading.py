@@ -97,7 +97,8 @@ def read_run(path: Path, number: int = 0) -> RunData:
         refits=tuple(history.refits),
         drift=history.drift,
         optimum=_optimum(result),
-        against=_against(result),
+        against=_said(result, "against"),
+        ranking=_said(result, "rank_check"),
         calibration=read_calibration(run.calibration),
         family=read_family(run.path / "family.json"),
         warnings=() if result is None else result.texts("warnings"),
@@ -121,9 +122,9 @@ def _optimum(result: Fields | None) -> str | None:
     return describe_optimum(said | numbers, best)
 
 
-def _against(result: Fields | None) -> str | None:
-    """What came of the comparison with a baseline."""
-    found = None if result is None else result.maybe_object("against")
+def _said(result: Fields | None, name: str) -> str | None:
+    """The words of a part of the result; runs of earlier versions may not have it."""
+    found = None if result is None else result.maybe_object(name)
     return None if found is None else found.text("text")
 
 

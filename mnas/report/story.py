@@ -87,6 +87,7 @@ def _found(run: RunData, network: Network) -> Story:
             _weights_note(network),
             *([("Optimum", run.optimum)] if run.optimum else []),
             *([("Controller", run.against)] if run.against else []),
+            *([("Ranking", run.ranking)] if run.ranking else []),
         ],
     )
 

@@ -18,7 +18,7 @@ SAMPLE = 6
 
 def say_estimate(
     problem: Problem, specs: Sequence[NetworkSpec], history: History, reporter: Reporter, folder: Path
-) -> None:
+) -> float:
     """Says what a candidate, the rest of the candidates and the finalists will take; nothing where none is trained.
 
     Args:
@@ -27,6 +27,9 @@ def say_estimate(
         history: the trials so far.
         reporter: told.
         folder: of an accuracy model that prepares something.
+
+    Returns:
+        Seconds of what is known of the whole; 0 for nothing.
 
     Raises:
         InputError: a network that does not fit the data.
@@ -64,6 +67,7 @@ def say_estimate(
         )
     if parts:
         reporter.note(f"{'; then '.join(parts)}: {format_duration(total)} in all, measuring not counted.")
+    return total
 
 
 def _share(accuracy: object) -> float:

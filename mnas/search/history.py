@@ -51,13 +51,15 @@ class Batch:
 class History:
     """Everything that the events of a run say.
 
-    `rungs` are those of each lane; `trained` is what became of finalists, by trial; `references` are the reference
-    network's milliseconds in the order timed, each `{"ms", "when"}`; `steps` is what is known of training steps.
+    `rungs` are those of each lane; `trained` is what became of finalists, by trial; `ranks` are networks compared
+    before the first trial (`rank_check.py`); `references` are the reference network's milliseconds in the order timed,
+    each `{"ms", "when"}`; `steps` is what is known of training steps.
     """
 
     batches: list[Batch] = field(default_factory=list)
     rungs: dict[int, Rungs] = field(default_factory=dict)
     trained: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    ranks: list[Mapping[str, Any]] = field(default_factory=list)
     calibration: Mapping[str, Any] | None = None
     steps: Mapping[str, Any] | None = None
     references: list[Mapping[str, Any]] = field(default_factory=list)
@@ -118,6 +120,8 @@ class History:
                 self.add_refit(Refit.from_dict(payload))
             case "trained":
                 self.trained[payload["trial"]] = payload
+            case "rank":
+                self.ranks.append(payload)
             case "finished":
                 self.result = payload
             case "finalists":

@@ -23,6 +23,7 @@ from mnas.search.loop import Loop
 from mnas.search.objective import CostModel
 from mnas.search.outcome import front_rows, search_result, unfinished
 from mnas.search.problem import Problem, flags_needed, make_problem
+from mnas.search.rank_check import RankCheck, rank_fields
 from mnas.search.remeasure import Remeasurer
 from mnas.search.reporting import Reporter
 from mnas.search.step_timing import prepare_steps
@@ -66,7 +67,7 @@ def start_search(config: SearchConfig, out: Path | None, reporter: Reporter) -> 
             try:
                 return _search(run, store, problem, reporter)
             except MnasError:
-                began = any(event.kind == "asked" for event in store.events())
+                began = any(event.kind in ("asked", "rank") for event in store.events())
                 if not began and not run.is_prepared:
                     run.discard()
                 raise
@@ -152,11 +153,7 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
         loop = _loop(problem, timing, store, history, reporter)
         loop.replay()
         if is_expensive(problem.accuracy):
-            rng = random.Random(derive_seed(problem.config.seed, "estimate"))
-            say_estimate(problem, loop.typical(SAMPLE, rng), history, reporter, run.supernet)
-        if isinstance(problem.accuracy, PreparedAccuracyModel):
-            reporter.stage(f"preparing {problem.accuracy_name}")
-            problem.accuracy.prepare(run.supernet, reporter.note)
+            _before_trials(run, loop, problem, store, history, reporter)
         reporter.stage(f"searching {problem.space.name} with {_controllers(problem)}")
         loop.run()
         evidence: dict[str, Any] = {}
@@ -178,13 +175,30 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
         reporter.note(f"interrupted; nothing is lost. Go on with: {resume_command(run, problem.config)}")
         return _result(run, problem, history, seconds, None)
     except MnasError as error:
-        if history.trials or run.is_prepared:
-            kept = f"{_tried(problem, history)} trials" if history.trials else "the shared weights so far"
+        if history.trials or history.ranks or run.is_prepared:
+            kept = (
+                f"{_tried(problem, history)} trials"
+                if history.trials
+                else "what was made before the first trial"
+            )
             error.add_note(
                 f"{kept} are kept in {run.path}. Go on with: {resume_command(run, problem.config)}"
             )
         raise
     return result
+
+
+def _before_trials(
+    run: RunDirectory, loop: Loop, problem: Problem, store: EventStore, history: History, reporter: Reporter
+) -> None:
+    """Says what the search will take, prepares its accuracy model, and looks how well that ranks networks."""
+    sample = loop.typical(SAMPLE, random.Random(derive_seed(problem.config.seed, "estimate")))
+    total = say_estimate(problem, sample, history, reporter, run.supernet)
+    if isinstance(problem.accuracy, PreparedAccuracyModel):
+        reporter.stage(f"preparing {problem.accuracy_name}")
+        problem.accuracy.prepare(run.supernet, reporter.note)
+    if problem.data is not None:
+        RankCheck(problem, loop, sample, store, history, reporter).run(total)
 
 
 def _loop(problem: Problem, timing: Timing, store: EventStore, history: History, reporter: Reporter) -> Loop:
@@ -301,6 +315,7 @@ def _result(
         refits=[refit.to_dict() for refit in history.refits],
         references=[{name: timed[name] for name in ("when", "ms")} for timed in history.references],
         drift=None if drift is None else drift.fraction,
+        rank_check=rank_fields(history.ranks, config.seed),
         steps=None if history.steps is None else history.steps["about"],
         warnings=[*_left_out(problem), *_too_small(problem), *_drift_warnings(history)],
         classes=None if problem.data is None else list(problem.data.classes),
