@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,9 +39,16 @@ class Child:
     Args:
         command: program and arguments.
         environment: of the process; None is this one's.
+        take: given this child and each line as it comes, in another thread, then an empty one; None keeps them for
+            `line`.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        take: "Callable[[Child, str], None] | None" = None,
+    ) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115, closed by `end`
         try:
             self._process = subprocess.Popen(
@@ -56,7 +64,8 @@ class Child:
             raise
         assert self._process.stdout is not None
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=_read, args=(self._process.stdout, self._lines), daemon=True).start()
+        put = self._lines.put if take is None else partial(take, self)
+        threading.Thread(target=_read, args=(self._process.stdout, put), daemon=True).start()
 
     def ends_first(self) -> None:
         """Where memory runs out, the system ends it before this process, and before others of the user."""
@@ -210,21 +219,29 @@ def died(status: int | None, doing: str, last_words: str) -> MeasurementError:
         doing: what it had said last.
         last_words: what it wrote to stderr.
     """
-    advice = ""
+    how = how_ended(status) + (" without a result" if status is None else " before its result")
+    hint = ": out of memory, or ended by someone" if status == -signal.SIGKILL else ""
+    crashed = status is not None and -status in _CRASHES
+    advice = " ONNX Runtime crashed: run the model with it by hand, or install another version of it."
+    return MeasurementError(
+        f"the measuring process {how}{hint} ({doing}).{advice if crashed else ''}{_said(last_words)}"
+    )
+
+
+def how_ended(status: int | None) -> str:
+    """In words what became of a process, by its status as `subprocess` has it; None while it lives.
+
+    >>> how_ended(-9)
+    'was ended by SIGKILL'
+    """
     if status is None:
-        how = "closed its output without a result"
-    elif status >= 0:
-        how = f"ended with status {status} before its result"
-    else:
-        try:
-            name = signal.Signals(-status).name
-        except ValueError:
-            name = f"signal {-status}"
-        hint = ": out of memory, or ended by someone" if -status == signal.SIGKILL else ""
-        how = f"was ended by {name} before its result{hint}"
-        if -status in _CRASHES:
-            advice = " ONNX Runtime crashed: run the model with it by hand, or install another version of it."
-    return MeasurementError(f"the measuring process {how} ({doing}).{advice}{_said(last_words)}")
+        return "closed its output"
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
@@ -241,12 +258,12 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
 
 
-def _read(pipe: IO[bytes], lines: "queue.SimpleQueue[str]") -> None:
-    """Puts each line into the queue, then the end mark."""
+def _read(pipe: IO[bytes], put: Callable[[str], None]) -> None:
+    """Hands on each line, then the end mark."""
     with contextlib.suppress(ValueError, OSError):  # the pipe was closed under us: the caller has given up
         for line in pipe:
-            lines.put(line.decode("utf-8", errors="replace").rstrip("\n") or " ")
-    lines.put(_END)
+            put(line.decode("utf-8", errors="replace").rstrip("\n") or " ")
+    put(_END)
 
 
 def _said(last_words: str) -> str:

@@ -1,6 +1,7 @@
 """The configuration of a search: checked as a whole, from flags, a TOML file, or a stored run."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ TRAINING = (
     "train_device",
     "train_threads",
 )
+_ADDRESS = re.compile(r"auto|[A-Za-z0-9._-]+:\d{1,5}|\[[0-9A-Fa-f:]+\]:\d{1,5}")
 STEPPING = ("train_device", "train_threads")  # of those, what a training-aware reward without data needs too
 PROXY = ("proxy_images", "proxy_resolution", "proxy_width", "proxy_seeds", "halving", "candidate_timeout")
 SHARED = ("proxy_images", "proxy_resolution")  # of those, what shared weights know too
@@ -109,6 +111,9 @@ class SearchConfig(BaseModel):
     rank_check: Annotated[int, Field(ge=0)] | None = None
     train_device: str | None = None
     train_threads: Positive | None = None
+    executor: Literal["inline", "processes", "ray"] = "inline"
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    address: str | None = None
     latency: str = "calibrated"
     latency_quantile: Annotated[float, Field(ge=0.05, le=0.95)] | None = None
     device: str = "local"
@@ -165,6 +170,7 @@ class SearchConfig(BaseModel):
                 "--baseline compares controllers by accuracy, and --reward training-aware goes by more than that; "
                 "leave one out"
             )
+        self._check_executor()
         self._check_training()
         if self.accuracy in TRAINED and self.data is None:
             what = (
@@ -191,9 +197,31 @@ class SearchConfig(BaseModel):
         if len(seen) > MOST_TARGETS:
             raise ValueError(f"{len(seen)} targets; a search has at most {MOST_TARGETS}")
 
+    def _check_executor(self) -> None:
+        """Refuses workers where there is nothing for them to do, and what belongs to another executor."""
+        if self.executor == "inline":
+            if self.workers is not None:
+                raise ValueError("--workers goes with --executor processes or ray")
+        elif self.data is None and (self.accuracy is None or self.accuracy in BUILTIN["accuracy"]):
+            raise ValueError(
+                f"--executor {self.executor} spreads the training of candidates, and none is trained without --data or "
+                "an --accuracy of your own"
+            )
+        if self.address is not None and self.executor != "ray":
+            raise ValueError("--address is that of a Ray cluster and goes with --executor ray")
+        if self.address is not None and not _ADDRESS.fullmatch(self.address):
+            raise ValueError(f"--address is host:port of the cluster's head, or auto; got {self.address!r}")
+        if self.address is not None and self.workers is None:
+            raise ValueError(
+                "--address needs --workers: how many candidates are trained at once on the cluster"
+            )
+
     def _check_training(self) -> None:
         """Refuses what belongs to training where nothing is trained, and what contradicts itself."""
-        belongs = [name for name in (*TRAINING, *PROXY) if not (self._times_steps and name in STEPPING)]
+        elsewhere = set(STEPPING) if self._times_steps else set()
+        if self.executor != "inline":  # which ends whatever takes too long
+            elsewhere |= {"candidate_timeout", "train_threads"}
+        belongs = [name for name in (*TRAINING, *PROXY) if name not in elsewhere]
         if self.data is None and (given := [name for name in belongs if getattr(self, name)]):
             raise ValueError(f"{_flags(given)} belongs to --data: without data nothing is trained")
         given = [name for name in ("supernet_epochs", "supernet_sampling") if getattr(self, name) is not None]
@@ -210,7 +238,9 @@ class SearchConfig(BaseModel):
                 "have --supernet-epochs, and the finalists --final-epochs"
             )
         known = SHARED if self.accuracy == "supernet" else ()
-        given = [name for name in PROXY if getattr(self, name) and name not in known]
+        given = [
+            name for name in PROXY if getattr(self, name) and name not in known and name not in elsewhere
+        ]
         if given and self.accuracy not in (None, "proxy"):
             raise ValueError(f"{_flags(given)} belongs to --accuracy proxy, not to {self.accuracy}")
         if self.rank_check is not None and 0 < self.rank_check < LEAST_RANKED:
@@ -266,11 +296,14 @@ class SearchConfig(BaseModel):
         few = mine <= MANY_TRIALS and not measures
         controller = self.controller or (DEFAULT_CONTROLLER if few else CONTROLLER_FOR_MANY)
         batch = DEFAULT_BATCH_OF_FEW if few else DEFAULT_BATCH
+        batch = DEFAULT_BATCH_WITH_DATA if trains else batch
+        workers = self.workers or 1
+        batch = -(-batch // workers) * workers  # a batch leaves no worker idle from the start
         epochs = (self.epochs or DEFAULT_EPOCHS) if trains else None  # of shared weights, what finals go by
         return self.model_copy(
             update={
                 "trials": trials,
-                "ask_batch": self.ask_batch or (DEFAULT_BATCH_WITH_DATA if trains else batch),
+                "ask_batch": self.ask_batch or batch,
                 "controller": controller,
                 "baseline_share": share,
                 "accuracy": self.accuracy or ("proxy" if trains else "imagenet-surrogate"),

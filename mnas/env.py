@@ -53,6 +53,11 @@ def _group_limits() -> list[int]:
     return limits
 
 
+def python_path() -> str:
+    """`PYTHONPATH` for a child that is to import this very mnas, wherever it works."""
+    return os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", ""))))
+
+
 def usable_cores() -> int:
     """Cores that this process may use (its affinity mask, not the machine's total)."""
     if hasattr(os, "sched_getaffinity"):

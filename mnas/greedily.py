@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from mnas.accuracy.checked import check_accuracies
 from mnas.errors import InputError
 from mnas.greedy import GreedyStep, grow_greedily
 from mnas.protocols import AccuracyModel
 from mnas.registry import BUILTIN, make
-from mnas.search.accuracies import check_accuracies
 from mnas.search.grow import QUICK_S
 from mnas.search.reporting import Reporter
 from mnas.search.ruler import Ruler

@@ -131,7 +131,9 @@ class AccuracyModel(Protocol):
     """Predicts or trains accuracy.
 
     A model that is costly sets `expensive = True`: it is then asked about one network at a time, and each answer
-    is stored at once. One that predicts may have `mae`, its mean absolute error (fraction): the width of a tie.
+    is stored at once. With `--executor` each worker has a model of its own, made by the same factory; if that has a
+    method `prepare(folder, say)`, it is called before the first network, with the run directory and with what passes a
+    text on to the user. One that predicts may have `mae`, its mean absolute error (fraction): the width of a tie.
     """
 
     def evaluate(self, specs: Sequence[NetworkSpec], *, seed: int) -> list[AccuracyEstimate]:

@@ -6,27 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Said
+from loops import SPACE, madds, search
 
 from mnas.accuracy.proxy import rungs_of
 from mnas.controllers.random import RandomController
 from mnas.errors import SearchError
 from mnas.objective import Reward
-from mnas.protocols import AccuracyEstimate, LatencyEstimate
-from mnas.search.costing import Costing, Limits
+from mnas.protocols import AccuracyEstimate
+from mnas.search.costing import Limits
 from mnas.search.finalists import candidates
 from mnas.search.halving import Rungs, mean_epochs
 from mnas.search.history import History
-from mnas.search.lanes import Lane
-from mnas.search.loop import Loop
-from mnas.search_space import NetworkSpec, extremes, mbconv_space, network_cost
-from mnas.store import EventStore
-
-SPACE = mbconv_space(resolution=32, num_classes=10)
-
-
-def madds(spec: NetworkSpec) -> float:
-    return network_cost(spec).madds
+from mnas.search_space import NetworkSpec, extremes
 
 
 class Dear:
@@ -55,38 +46,6 @@ class Staged(Dear):
             if go_on is not None and not go_on(epoch, share * whole.value):
                 return AccuracyEstimate(share * whole.value, 0.01, "stopped", fidelity=epoch / 9)
         return whole
-
-
-def latency(specs: Sequence[NetworkSpec]) -> list[LatencyEstimate]:
-    """A nanosecond a multiply-add, known to 10 %."""
-    return [
-        LatencyEstimate(ms, 0.9 * ms, 1.1 * ms, "made up", "none")
-        for ms in (madds(spec) / 1e6 for spec in specs)
-    ]
-
-
-def search(path: Path, accuracy: Any, target: float, **changes: Any) -> Loop:
-    """A loop over what is stored at `path`, replayed."""
-    store = EventStore.open(path) if path.exists() else EventStore.create(path)
-    lane = Lane(
-        changes.pop("controller", None) or RandomController(SPACE, seed=0),
-        changes.pop("reward", None) or Reward("hard", target),
-    )
-    limits = changes.pop("limits", None) or Limits(trials=12, ask_batch=5)
-    settings: dict[str, Any] = {
-        "lanes": [lane],
-        "costing": Costing(SPACE, changes.pop("latencies", latency), limits, lane.reward.quantile),
-        "accuracy": accuracy,
-        "accuracy_name": "made up",
-        "seed": 0,
-        "store": store,
-        "history": History.read(store.events()),
-        "reporter": Said(),
-        "proposals": 64,
-    }
-    loop = Loop(**{**settings, **changes})
-    loop.replay()
-    return loop
 
 
 def test_networks_above_the_target_are_not_trained_and_do_not_count(tmp_path: Path) -> None:

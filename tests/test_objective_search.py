@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import MODELS, SEARCH, mnas
-from test_expensive_search import SPACE, latency, madds, search
+from loops import SPACE, latency, madds, search
 from test_remeasure import Cheap, Device, remeasuring
 
 from mnas.config import make_config

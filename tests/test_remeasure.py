@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from commands import MODELS, Said
-from test_expensive_search import SPACE, Dear, latency, madds, search
+from loops import SPACE, latency, madds, search
+from test_expensive_search import Dear
 
 from mnas.config import make_config
 from mnas.errors import RunDirectoryError

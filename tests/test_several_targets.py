@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from commands import MODELS, mnas, mnas_process, result_of
-from test_expensive_search import SPACE, Dear, latency
+from loops import SPACE, latency
+from test_expensive_search import Dear
 
 from mnas.config import make_config, parse_targets
 from mnas.controllers.random import RandomController

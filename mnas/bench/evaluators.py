@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from mnas.accuracy.checked import check_accuracies
 from mnas.accuracy.proxy import ProxyAccuracy
 from mnas.data import ImageData
 from mnas.errors import InputError, UnknownNameError
 from mnas.protocols import AccuracyModel, PreparedAccuracyModel, TimedAccuracyModel
 from mnas.registry import make
-from mnas.search.accuracies import check_accuracies
 from mnas.search_space import NetworkSpec, SearchSpace, network_cost
 from mnas.zerocost import SCORES, zero_cost_score
 

@@ -54,6 +54,27 @@ AccuracyFlag = Annotated[
         f"{Own} [default: imagenet-surrogate; proxy with --data]",
     ),
 ]
+ExecutorFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        help="Where candidates are trained: inline (one after the other), processes (of this machine, one for each GPU "
+        "or set of cores), or ray (a Ray cluster; needs mnas[ray]). [default: inline]",
+    ),
+]
+WorkersFlag = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="Candidates trained at once. [default: as many as GPUs, else as cores, --train-threads for each]",
+    ),
+]
+AddressFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--address", help="Of a running Ray cluster. [default: one on this machine for this search]"
+    ),
+]
 
 
 @app.command()
@@ -185,6 +206,9 @@ def search(
     train_threads: Annotated[
         int | None, typer.Option(help="Of torch in training; with 1 the result does not depend on the cores.")
     ] = None,
+    executor: ExecutorFlag = None,
+    workers: WorkersFlag = None,
+    address: AddressFlag = None,
     latency: LatencyFlag = None,
     latency_quantile: Annotated[
         float | None,
@@ -241,12 +265,15 @@ def resume(
     baseline: BaselineFlag = None,
     latency: LatencyFlag = None,
     accuracy: AccuracyFlag = None,
+    executor: ExecutorFlag = None,
+    workers: WorkersFlag = None,
+    address: AddressFlag = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Goes on with a search that was interrupted or killed; nothing is computed twice.
 
-    A run that used your own module:factory needs that flag again.
+    A run that used your own module:factory needs that flag again. Candidates may be trained elsewhere than before.
     """
     from mnas.console import ConsoleReporter
     from mnas.search import resume_search
@@ -258,8 +285,14 @@ def resume(
         "latency": latency,
         "accuracy": accuracy,
     }
+    where = {"executor": executor, "workers": workers, "address": address}
     with ConsoleReporter() as reporter:
-        result = resume_search(run, {k: v for k, v in given.items() if v is not None}, reporter)
+        result = resume_search(
+            run,
+            {k: v for k, v in given.items() if v is not None},
+            reporter,
+            executor={k: v for k, v in where.items() if v is not None},
+        )
     _end_search(result, as_json)
 
 

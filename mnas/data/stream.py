@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import mnas
 from mnas.data.decode import BATCH
 from mnas.data.images import Split
-from mnas.env import usable_cores
+from mnas.env import python_path, usable_cores
 from mnas.errors import SearchError
 from mnas.latency.child import end_group
 
@@ -99,12 +98,11 @@ class _Worker:
 
     def __init__(self, folder: Path, size: int) -> None:
         self.folder, self.size = folder, size
-        paths = [str(Path(mnas.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "mnas.data.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            env={**os.environ, "PYTHONPATH": python_path()},
             start_new_session=True,
         )
         self._send({"folder": str(folder.absolute()), "size": size})

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from mnas.accuracy.checked import check_accuracies
 from mnas.errors import MnasError
 from mnas.protocols import is_expensive
 from mnas.records import network_fields
-from mnas.search.accuracies import check_accuracies
 from mnas.search.problem import Problem
 from mnas.search_space import NetworkSpec
 from mnas.zoo import published

@@ -48,12 +48,14 @@ def say_estimate(
     if isinstance(accuracy, TimedAccuracyModel) and left > 0:
         each = [accuracy.seconds(spec) for spec in specs]
         share = _share(accuracy)
-        all_of_them = mean(each) * left * share
+        workers = config.workers or 1
+        all_of_them = mean(each) * left * share / workers
         total += all_of_them
         what = "scoring" if prepared else "training"
         by = "batches" if prepared else "steps"
         limit = f" or what --max-time {config.max_time} allows" if config.max_time else ""
         early = " (some stopped early)" if share < 1 else ""
+        early += f" by {workers} workers" if workers > 1 else ""
         parts.append(
             f"{what} a candidate takes {format_duration(min(each))} to {format_duration(max(each))} "
             f"({len(specs)} random ones, a few {by} each); {left} of them{early} about "

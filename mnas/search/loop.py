@@ -6,23 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnas.errors import MnasError, SearchError
-from mnas.objective import Reward, worth
-from mnas.protocols import AccuracyModel, StagedAccuracyModel, is_expensive
-from mnas.search.accuracies import check_accuracies
+from mnas.errors import SearchError
+from mnas.executors import Executor
+from mnas.executors.inline import Inline
+from mnas.objective import Reward
+from mnas.protocols import AccuracyModel, is_expensive
 from mnas.search.costing import Costing, Limits, show_cost
-from mnas.search.history import Batch, History, Trial, apply_result
+from mnas.search.evaluation import Evaluation
+from mnas.search.history import Batch, History, Trial
 from mnas.search.lanes import Lane, best_trial_for, observations, whose_turn
 from mnas.search.objective import SearchCosts
 from mnas.search.refits import Refit
 from mnas.search.remeasure import SHARE, Remeasurer
 from mnas.search.reporting import Reporter
 from mnas.search_space import Architecture, NetworkSpec
-from mnas.seeds import derive_seed
 from mnas.store import EventStore
 
-# A result that took long is made durable at once; cheap ones wait for the end of their batch.
-_COMMIT_EVERY_S = 1.0
 # Failed trials, none done, after which the search gives up (chosen here: two batches of trained candidates); and
 # batches of nothing but refused ones.
 _HOPELESS = 10
@@ -50,7 +49,22 @@ class Loop:
     proposals: int = 1
     remeasure: Remeasurer | None = None
     costs: SearchCosts | None = None
+    executor: Executor | None = None
     _ended: set[int] = field(default_factory=set)  # lanes that have nothing more to propose
+    _evaluation: Evaluation = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._evaluation = Evaluation(
+            lanes=self.lanes,
+            costing=self.costing,
+            accuracy=self.accuracy,
+            accuracy_name=self.accuracy_name,
+            seed=self.seed,
+            store=self.store,
+            history=self.history,
+            executor=self.executor or Inline(self.accuracy, self.accuracy_name),
+            show=lambda: self._show(self.history.spent(expensive=True) - self.history.counts()["waiting"]),
+        )
 
     @property
     def limits(self) -> Limits:
@@ -137,7 +151,7 @@ class Loop:
                     self._ended.add(lane)
                     continue
                 asked = self.history.spent(expensive=self._expensive)
-            self._evaluate(batches[-1], started)
+            self._evaluation.evaluate(batches[-1])
             self._finish(len(batches) - 1, time.monotonic() - started)
             self._show(asked)
             self._check_progress()
@@ -183,6 +197,7 @@ class Loop:
 
     def _ask(self, lane: int, count: int) -> Batch:
         """The next batch of a lane, of `count` or fewer where the space is exhausted, stored as asked."""
+        assert not self._evaluation.training, "latency would be measured on cores that train"
         costing, reward = self.costing, self.lanes[lane].reward
         first = len(self.history.trials)
         batch = Batch([], [], lane=lane)
@@ -215,7 +230,9 @@ class Loop:
         self.history.batches.append(batch)
         for trial in batch.trials:
             if trial.number in refused:
-                self._record(trial, "infeasible", costing.known[trial.number], error=refused[trial.number])
+                self._evaluation.record(
+                    trial, "infeasible", costing.known[trial.number], error=refused[trial.number]
+                )
         return batch
 
     def _asked(self, batch: Batch) -> dict[str, Any]:
@@ -245,109 +262,6 @@ class Loop:
             self.reporter.note(f"trial {network.trial} timed before it is trained: {said}")
             known[network.trial] |= network.latency if network.usable else {}
         return [refit]
-
-    def _evaluate(self, batch: Batch, started: float) -> None:
-        """Costs the whole batch, then accuracy: all at once, or one by one where each is expensive."""
-        waiting = [trial for trial in batch.trials if trial.status == "waiting"]
-        known = self.costing.known
-        known |= {trial.number: dict(trial.metrics) for trial in waiting if trial.metrics}
-        self.costing.take(waiting)
-        for trial in waiting:
-            refusal = self.costing.outside(trial.number)
-            if refusal is not None:
-                self._record(trial, "infeasible", known[trial.number], error=refusal)
-        feasible = [trial for trial in waiting if trial.status == "waiting"]
-        if self._expensive:
-            self.store.commit()
-            for trial in feasible:
-                if not self._known_already(trial):
-                    self._score([trial])
-                if time.monotonic() - self.store.last_commit > _COMMIT_EVERY_S:
-                    self.store.commit()
-                self._show(self.history.spent(expensive=True) - self.history.counts()["waiting"])
-        else:
-            self._score(feasible)
-        self.costing.forget()
-
-    def _known_already(self, trial: Trial) -> bool:
-        """Whether a lane of the other side had the network evaluated; then that is this trial's result too."""
-        if len(self.lanes) == 1:
-            return False
-        twin = next((t for t in self.history.trials if t.status == "done" and t.key == trial.key), None)
-        if twin is None:
-            return False
-        names = ("accuracy", "accuracy_std", "fidelity")
-        found = {name: twin.metrics[name] for name in names if name in twin.metrics}
-        self._reward(trial, self.costing.known[trial.number] | found, twin.source)
-        return True
-
-    def _score(self, trials: list[Trial]) -> None:
-        if not trials:
-            return
-        seed = derive_seed(self.seed, "trial", trials[0].number)
-        try:
-            estimates = check_accuracies(self._accuracies(trials, seed), len(trials), self.accuracy_name)
-        except Exception as error:
-            if not self._expensive:
-                if isinstance(error, MnasError):
-                    raise
-                raise SearchError(
-                    f"the accuracy model {self.accuracy_name!r} raised {type(error).__name__}: {error}."
-                ) from error
-            reason = f"{type(error).__name__}: {error}"
-            self._record(trials[0], "failed", self.costing.known[trials[0].number], error=reason)
-            return
-        for trial, estimate in zip(trials, estimates, strict=True):
-            known = self.costing.known[trial.number]
-            known |= {"accuracy": estimate.value, "accuracy_std": estimate.std}
-            fidelity = getattr(estimate, "fidelity", 1.0)
-            if fidelity < 1:
-                known["fidelity"] = fidelity
-            self._reward(trial, known, estimate.source)
-
-    def _reward(self, trial: Trial, known: dict[str, float], source: str | None) -> None:
-        """Records a trial of known accuracy."""
-        cost = self.costing.judged(trial.number)
-        reward = float(self.lanes[trial.lane].reward.score(worth(known), cost))
-        self._record(trial, "done", known, reward=reward, source=source)
-
-    def _accuracies(self, trials: list[Trial], seed: int) -> object:
-        """What the accuracy model says; a single trial may be stopped early by successive halving."""
-        model = self.accuracy
-        if not (isinstance(model, StagedAccuracyModel) and model.rungs and model.eta):
-            return model.evaluate([self.costing.specs[trial.number] for trial in trials], seed=seed)
-        eta, (trial,) = model.eta, trials
-        cost, asker = self.costing.judged(trial.number), self.lanes[trial.lane]
-        known = self.costing.known[trial.number]
-
-        def go_on(epoch: int, accuracy: float) -> bool:
-            reward = float(asker.reward.score(worth({**known, "accuracy": accuracy}), cost))
-            payload = {"rung": epoch, "trial": trial.number, "reward": reward}
-            self.store.append("rung", [payload])
-            return self.history.record_rung(trial.lane, payload).goes_on(epoch, trial.number, eta)
-
-        return [model.evaluate_staged(self.costing.specs[trial.number], seed=seed, go_on=go_on)]
-
-    def _record(
-        self,
-        trial: Trial,
-        status: str,
-        metrics: dict[str, float],
-        *,
-        reward: float | None = None,
-        error: str | None = None,
-        source: str | None = None,
-    ) -> None:
-        payload: dict[str, Any] = {
-            "trial": trial.number,
-            "status": status,
-            "metrics": metrics,
-            "reward": reward,
-            "error": error,
-            "source": source,
-        }
-        self.store.append("result", [payload])
-        apply_result(trial, payload)
 
     def _finish(self, number: int, seconds: float) -> None:
         batch = self.history.batches[number]

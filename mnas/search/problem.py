@@ -1,17 +1,18 @@
 """From a configuration to the live parts of a search; everything that can be refused is refused here, first."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnas.config import DEFAULT_RESOLUTION, PROXY, SearchConfig
+from mnas.accuracy.checked import check_accuracies
+from mnas.accuracy.made import make_accuracy, make_data, make_space, training_device
+from mnas.config import SearchConfig
 from mnas.errors import InputError, MnasError, SearchError
 from mnas.latency import LOCAL, Conditions, Host, check_conditions, parse_host
 from mnas.objective import Reward
 from mnas.protocols import AccuracyModel, Controller, LatencyModel, is_expensive
-from mnas.registry import BUILTIN, is_reference, is_space_file, make, required_arguments
-from mnas.search.accuracies import check_accuracies
+from mnas.registry import BUILTIN, is_reference, make, required_arguments
 from mnas.search.costing import Limits
 from mnas.search.lanes import Lane
 from mnas.search.objective import SearchCosts, SearchObjective
@@ -21,8 +22,6 @@ from mnas.units import parse_count, parse_duration_s
 
 if TYPE_CHECKING:
     from mnas.data import ImageData
-
-DEFAULT_CLASSES = 1000  # ImageNet's
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def make_problem(config: SearchConfig, kept_file: Path | None = None) -> Problem
     conditions = Conditions(threads=config.threads, batch=config.batch)
     host = parse_host(config.device)
     check_conditions(conditions, host)
-    device = _device(config)
+    device = training_device(config)
     data = make_data(config)
     space = make_space(config, data, kept_file)
     measures = config.target_kind == "latency" and config.latency == "measure"
@@ -112,7 +111,7 @@ def make_problem(config: SearchConfig, kept_file: Path | None = None) -> Problem
     problem = Problem(
         config=config,
         space=space,
-        accuracy=_accuracy(config, space, data, device, lanes[0].objective),
+        accuracy=make_accuracy(config, space, data, device, lanes[0].objective),
         goals=goals,
         lanes=lanes,
         limits=_limits(config),
@@ -137,49 +136,6 @@ def flags_needed(config: SearchConfig) -> str:
         ("accuracy", config.accuracy),
     )
     return "".join(f" --{flag} {name}" for flag, name in flags if name and is_reference(name))
-
-
-def make_data(config: SearchConfig) -> "ImageData | None":
-    """The data of a configuration, None without; raises InputError where it cannot be read."""
-    if config.data is None:
-        return None
-    from mnas.data import load_data
-
-    return load_data(config.data, resolution=config.resolution, skip_unreadable=config.skip_unreadable)
-
-
-def make_space(config: SearchConfig, data: "ImageData | None", kept_file: Path | None = None) -> SearchSpace:
-    """The space of a configuration, in the shape of its data where it has any.
-
-    Args:
-        config: whose.
-        data: None is none.
-        kept_file: a run's copy of the space's file, where the space is one; None is the file itself.
-
-    Raises:
-        InputError: it cannot be loaded, or is no space.
-        SearchError: its factory raised.
-    """
-    if data is None:
-        resolution, classes = config.resolution or DEFAULT_RESOLUTION, config.classes or DEFAULT_CLASSES
-    else:
-        from mnas.data import search_resolution
-
-        resolution, classes = config.resolution or search_resolution(data), len(data.classes)
-    name = str(kept_file) if kept_file is not None and is_space_file(config.space) else config.space
-    space = make("space", name, {"resolution": resolution, "num_classes": classes}, "decode")
-    if not isinstance(space, SearchSpace):
-        raise InputError(f"the space {config.space!r} made a {type(space).__name__}, expected a SearchSpace.")
-    return space
-
-
-def _device(config: SearchConfig) -> str:
-    """Where networks are trained; raises InputError where it is not there."""
-    if config.train_device is None:
-        return "cpu"
-    from mnas.trainer.machine import usable_device
-
-    return usable_device(config.train_device, "--train-device")
 
 
 def _goals(config: SearchConfig) -> Iterator[Goal]:
@@ -234,37 +190,6 @@ def _controller(
             f"(exact_replay is False), so that a search with it could not be resumed: it is for mnas bench alone."
         )
     return controller
-
-
-def _accuracy(
-    config: SearchConfig,
-    space: SearchSpace,
-    data: "ImageData | None",
-    device: str,
-    objective: SearchObjective | None,
-) -> AccuracyModel:
-    offered: Mapping[str, Any] = {"space": space, "seed": derive_seed(config.seed, "accuracy")}
-    if data is not None:
-        timeout = config.candidate_timeout
-        offered = {
-            **offered,
-            "data": data,
-            "device": device,
-            "threads": config.train_threads,
-            "timeout_s": None if timeout is None else parse_duration_s(timeout),
-            **{name: getattr(config, name) for name in PROXY if name != "candidate_timeout"},
-            "epochs": config.epochs,
-        }
-    names = ("supernet_epochs", "supernet_sampling")
-    offered = {
-        **offered,
-        **{name: getattr(config, name) for name in names if getattr(config, name) is not None},
-    }
-    if objective is not None:
-        offered = {**offered, "objective": objective}
-    assert config.accuracy is not None
-    model: AccuracyModel = make("accuracy", config.accuracy, offered, "evaluate")
-    return model
 
 
 def _latency_plugin(config: SearchConfig, space: SearchSpace, conditions: Conditions) -> LatencyModel | None:

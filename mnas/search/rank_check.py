@@ -11,11 +11,11 @@ from statistics import mean
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from mnas.accuracy.checked import check_accuracies
 from mnas.config import LEAST_RANKED as LEAST
 from mnas.protocols import AccuracyModel, TimedAccuracyModel
 from mnas.ranks import LEAST as LEAST_FOR_TAU
 from mnas.ranks import rank_quality
-from mnas.search.accuracies import check_accuracies
 from mnas.search.history import History
 from mnas.search.loop import Loop
 from mnas.search.problem import Problem

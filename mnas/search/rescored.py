@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from mnas.accuracy.made import make_data, make_space
 from mnas.config import SearchConfig
 from mnas.errors import InputError, RunDirectoryError, SearchError
 from mnas.files import write_json
@@ -12,7 +13,6 @@ from mnas.registry import is_reference
 from mnas.rundir import RunDirectory
 from mnas.search.history import History, Trial
 from mnas.search.outcome import accuracy_fields
-from mnas.search.problem import make_data, make_space
 from mnas.search.run import stored_config
 from mnas.search_space import SearchSpace
 from mnas.store import EventStore

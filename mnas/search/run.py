@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from mnas.config import SearchConfig, make_config
 from mnas.env import environment
 from mnas.errors import InputError, MnasError, RunDirectoryError
+from mnas.executors import Executor
+from mnas.executors.made import make_executor, with_workers
 from mnas.files import write_json
 from mnas.latency import describe_conditions
 from mnas.protocols import PreparedAccuracyModel, is_expensive
@@ -50,7 +53,7 @@ def start_search(config: SearchConfig, out: Path | None, reporter: Reporter) -> 
         InputError: something is wrong with the input; nothing was run.
         SearchError: a target out of range, or a predictor that fails; the run can be resumed.
     """
-    config = config.resolved()
+    config = with_workers(config).resolved()
     reporter.stage("preparing")
     if config.data is not None:
         from mnas.data import located
@@ -73,7 +76,13 @@ def start_search(config: SearchConfig, out: Path | None, reporter: Reporter) -> 
                 raise
 
 
-def resume_search(path: Path, flags: Mapping[str, str], reporter: Reporter) -> dict[str, Any]:
+def resume_search(
+    path: Path,
+    flags: Mapping[str, str],
+    reporter: Reporter,
+    *,
+    executor: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Goes on with an interrupted search; a finished one gives its result again.
 
     Args:
@@ -81,6 +90,8 @@ def resume_search(path: Path, flags: Mapping[str, str], reporter: Reporter) -> d
         flags: `space`, `controller`, `baseline`, `latency` or `accuracy` as given on the command line, needed again
             where the run used a `module:factory` of the user's.
         reporter: told of progress.
+        executor: `executor`, `workers` and `address`, where candidates are to be trained elsewhere than before; that
+            does not change what the run is.
 
     Raises:
         RunDirectoryError: not a run, damaged, of another version, or in use.
@@ -108,7 +119,18 @@ def resume_search(path: Path, flags: Mapping[str, str], reporter: Reporter) -> d
                 reporter.note("this search had ended; nothing was left to do.")
                 return dict(ended)
             reporter.stage("preparing")
+            config = _elsewhere(config, executor or {})
             return _search(run, store, make_problem(config, run.space), reporter)
+
+
+def _elsewhere(config: SearchConfig, executor: Mapping[str, Any]) -> SearchConfig:
+    """The same run with another executor, or another number of workers; raises InputError where they do not fit."""
+    values = config.to_toml()
+    if executor.get("executor") == "inline" and config.data is None:
+        values.pop("candidate_timeout", None)  # which it could not enforce on a model of the user's
+    if executor.get("executor", config.executor) != config.executor:
+        values = {key: value for key, value in values.items() if key not in ("workers", "address")}
+    return with_workers(make_config({**values, **executor}))
 
 
 def _whole(run: RunDirectory, ended: Mapping[str, Any]) -> bool:
@@ -150,12 +172,13 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
         timing = prepare_timing(problem, run, store, history, reporter)
         timing = replace(timing, steps=prepare_steps(problem, store, history, reporter))
         problem = problem.at(timing.budgets)
-        loop = _loop(problem, timing, store, history, reporter)
-        loop.replay()
-        if is_expensive(problem.accuracy):
-            _before_trials(run, loop, problem, store, history, reporter)
-        reporter.stage(f"searching {problem.space.name} with {_controllers(problem)}")
-        loop.run()
+        with closing(make_executor(problem.config, run.path, problem.accuracy, reporter.note)) as executor:
+            loop = _loop(problem, timing, executor, store, history, reporter)
+            loop.replay()
+            if is_expensive(problem.accuracy):
+                _before_trials(run, loop, problem, store, history, reporter)
+            reporter.stage(f"searching {problem.space.name} with {_controllers(problem)}")
+            loop.run()
         evidence: dict[str, Any] = {}
         endings = [
             end_search(run, store, problem, goal, timing, history, evidence, reporter)
@@ -201,7 +224,14 @@ def _before_trials(
         RankCheck(problem, loop, sample, store, history, reporter).run(total)
 
 
-def _loop(problem: Problem, timing: Timing, store: EventStore, history: History, reporter: Reporter) -> Loop:
+def _loop(
+    problem: Problem,
+    timing: Timing,
+    executor: Executor,
+    store: EventStore,
+    history: History,
+    reporter: Reporter,
+) -> Loop:
     """The search itself; controllers that plan with costs know them from now on."""
     latencies = timing.predict if problem.config.target_kind == "latency" else None
     quantile, limits = problem.config.quantile, problem.limits
@@ -220,6 +250,7 @@ def _loop(problem: Problem, timing: Timing, store: EventStore, history: History,
         proposals=_proposals(problem.config),
         remeasure=_remeasurer(problem, timing, history, reporter),
         costs=problem.costs,
+        executor=executor,
     )
 
 
