@@ -187,7 +187,7 @@ def test_a_worker_prepares_its_model_and_what_it_says_is_passed_on() -> None:
     with (
         closing(begin("processes", "workmodels:Prepared", workers=1)) as executor,
         pytest.raises(
-            SearchError, match="what the search prepared is not there: .*supernet has to be on a shared disk"
+            SearchError, match=r"what the search prepared is not there: .*supernet has to be on a shared disk"
         ),
     ):
         executor.run(jobs(1), Heard())
