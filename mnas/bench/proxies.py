@@ -11,7 +11,7 @@ from mnas.bench.evaluators import Evaluator, PreparedEvaluator, Setting, make_ev
 from mnas.bench.proxy_figures import bases_of, best_within, figures
 from mnas.bench.proxy_plan import ProxyWanted, check_fits, draw, identity_of, truth_of
 from mnas.bench.scores import Score, Scores, cpu_seconds
-from mnas.data import load_data
+from mnas.data import ImageData, load_data
 from mnas.env import environment
 from mnas.errors import InputError, SearchError
 from mnas.latency.agent import describe_device
@@ -90,6 +90,20 @@ def bench_proxies(wanted: ProxyWanted, out: Path, reporter: Reporter) -> dict[st
             for network in networks
         }
         rows = [figures(text, space, true, scores, wanted.seed) for text in dict.fromkeys(wanted.evaluators)]
+    return _result(wanted, data, space, networks, about, rows, store, time.monotonic() - began)
+
+
+def _result(
+    wanted: ProxyWanted,
+    data: ImageData | None,
+    space: SearchSpace,
+    networks: Sequence[Architecture],
+    about: str,
+    rows: list[dict[str, Any]],
+    store: Path,
+    seconds: float,
+) -> dict[str, Any]:
+    """What the command prints and writes."""
     return {
         "status": "done",
         "benchmark": wanted.benchmark,
@@ -103,7 +117,7 @@ def bench_proxies(wanted: ProxyWanted, out: Path, reporter: Reporter) -> dict[st
         "evaluators": rows,
         "best_within": best_within(rows),
         "scores": str(store),
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(seconds, 1),
         "environment": {**environment(), "cpu": describe_device()["cpu"]},
     }
 
