@@ -42,7 +42,12 @@ class Staged(Trains):
 
 
 def said(
-    accuracy: Any, done: int, trials: int = 100, max_time: str | None = None, data: Any = None
+    accuracy: Any,
+    done: int,
+    trials: int = 100,
+    max_time: str | None = None,
+    data: Any = None,
+    workers: int | None = None,
 ) -> list[str]:
     tried = [Trial(n, f"{n}", "done") for n in range(done)]
     tried += [Trial(done + n, f"{n}", "infeasible") for n in range(20)]  # refused by their cost: no trials
@@ -52,7 +57,9 @@ def said(
         limits=SimpleNamespace(trials=trials),
         data=data,
         device="cpu",
-        config=SimpleNamespace(max_time=max_time, finals=2, final_epochs=10, train_threads=1),
+        config=SimpleNamespace(
+            max_time=max_time, finals=2, final_epochs=10, train_threads=1, workers=workers
+        ),
     )
     reporter = Said()
     specs = [small_space().decode(small_space().architecture([0, 0]))] * 6
@@ -64,6 +71,11 @@ def test_time_a_candidate_and_in_all_are_said() -> None:
     (note,) = said(Trains(), done=0, trials=9)
     assert "takes 3 s to 9 s" in note
     assert "9 of them about 36 s: 36 s in all" in note  # 9 x (9 + 5 x 3) / 6
+
+
+def test_workers_share_the_candidates() -> None:
+    (note,) = said(Trains(), done=0, trials=9, workers=3)
+    assert "9 of them by 3 workers about 12 s: 12 s in all" in note  # 36 s shared by three
 
 
 def test_successive_halving_takes_less() -> None:

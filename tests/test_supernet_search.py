@@ -131,7 +131,7 @@ def test_what_was_trained_is_kept_where_a_search_fails_before_its_first_trial(
     assert not (work / "run").exists()
     monkeypatch.setattr(Training, "_end_epoch", fails(1))
     done = mnas(work, *flags, code=1)
-    assert "the shared weights so far are kept in" in done.stderr
+    assert "what was prepared before the first trial is kept in" in done.stderr
     assert "mnas resume" in done.stderr
     monkeypatch.setattr(Training, "_end_epoch", end_epoch)
     again = mnas(work, "resume", "run", "--latency", "models:Latency", "--json")

@@ -200,13 +200,11 @@ def _search(run: RunDirectory, store: EventStore, problem: Problem, reporter: Re
     except MnasError as error:
         if history.trials or history.ranks or run.is_prepared:
             kept = (
-                f"{_tried(problem, history)} trials"
+                f"{_tried(problem, history)} trials are"
                 if history.trials
-                else "what was made before the first trial"
+                else "what was prepared before the first trial is"
             )
-            error.add_note(
-                f"{kept} are kept in {run.path}. Go on with: {resume_command(run, problem.config)}"
-            )
+            error.add_note(f"{kept} kept in {run.path}. Go on with: {resume_command(run, problem.config)}")
         raise
     return result
 
