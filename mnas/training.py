@@ -142,11 +142,22 @@ def train(
 def estimate_seconds(
     spec: NetworkSpec, data: ImageData, *, epochs: int, device: str = "cpu", scorings: int = 1
 ) -> float:
-    """Seconds that training will take, extrapolated from the fastest of a few of its steps.
+    """Seconds that training will take, extrapolated from a few of its steps.
 
     The validation split is scored `scorings` times: once by `train`, after each epoch by `mnas.trainer`. A scored image
     costs a third of a trained one: the pass back is as dear as two forward (chosen here, as often counted). Data that
     lie in memory cost next to nothing beside either.
+
+    Raises:
+        InputError: as `train`.
+    """
+    count = len(data.train)
+    scored = min(count, NORM_IMAGES) + scorings * len(data.val)
+    return seconds_an_image(spec, data, device=device) * (epochs * count + scored / 3)
+
+
+def seconds_an_image(spec: NetworkSpec, data: ImageData, *, device: str = "cpu") -> float:
+    """Seconds that training takes for each image, from the fastest of a few of its steps.
 
     Raises:
         InputError: as `train`.
@@ -164,8 +175,7 @@ def estimate_seconds(
         loss.backward()  # type: ignore[no-untyped-call]
         loss.item()  # waits for the device
         times.append(time.perf_counter() - started)
-    scored = min(count, NORM_IMAGES) + scorings * len(data.val)
-    return min(times) / size * (epochs * count + scored / 3)
+    return min(times) / size
 
 
 def evaluate(module: nn.Module, split: LabelledImages, inputs: InputTransform) -> float:

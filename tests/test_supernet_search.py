@@ -117,11 +117,11 @@ def test_what_was_trained_is_kept_where_a_search_fails_before_its_first_trial(
     """Out of room after the first of two epochs; what fails before anything is kept leaves nothing."""
     end_epoch = Training._end_epoch
 
-    def fails(at: int) -> Callable[[Training, int, Callable[[str], None]], None]:
-        def fail(self: Training, epoch: int, say: Callable[[str], None]) -> None:
+    def fails(at: int) -> Callable[[Training, int], None]:
+        def fail(self: Training, epoch: int) -> None:
             if epoch == at:
                 raise TrainingError("made up")
-            end_epoch(self, epoch, say)
+            end_epoch(self, epoch)
 
         return fail
 

@@ -166,6 +166,60 @@ def test_the_others_learn_what_the_largest_says(
     assert all(torch.equal(target, labels) for target in targets)
 
 
+def gradients(training: Training) -> dict[str, Tensor]:
+    """A copy; of parameters that no member uses, nothing."""
+    named = training.net.named_parameters()
+    return {name: value.grad.clone() for name, value in named if value.grad is not None}
+
+
+def test_a_batch_in_parts_has_the_mean_of_their_gradients(space: SearchSpace, few: ImageData) -> None:
+    labels = torch.tensor(few.train.labels[:16])
+    x = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    training = Training(space, few, Recipe(1))
+    halves = []
+    for part in (slice(8), slice(8, 16)):
+        training._gradients(x[part], labels[part])
+        halves.append(gradients(training))
+    training.parts = 2
+    training._gradients(x, labels)
+    whole = gradients(training)
+    assert len(whole) > 10
+    for name, found in whole.items():
+        torch.testing.assert_close(found, (halves[0][name] + halves[1][name]) / 2)
+
+
+def leave_room(monkeypatch: pytest.MonkeyPatch, fits: int) -> None:
+    """For so many images at once; torch's words for want of memory on the CPU."""
+    plain = torch.nn.functional.cross_entropy
+
+    def limited(logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        if len(logits) > fits:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return plain(logits, target, label_smoothing=label_smoothing)
+
+    monkeypatch.setattr("mnas.supernet.train.functional.cross_entropy", limited)
+
+
+def test_out_of_memory_goes_on_in_parts(
+    space: SearchSpace, few: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_room(monkeypatch, 16)
+    told: list[str] = []
+    train_supernet(space, few, Recipe(1, batch_size=54), say=told.append)  # 160 images, 53 and 54 at once
+    assert [text for text in told if "memory" in text] == [
+        f"shared weights: out of memory; going on with batches of 54 images in {parts} parts"
+        for parts in (2, 4)
+    ]
+
+
+def test_memory_for_one_image_is_too_little(
+    space: SearchSpace, few: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_room(monkeypatch, 1)
+    with pytest.raises(TrainingError, match=r"ran out with 2 images at once \(DefaultCPU.*Use a smaller"):
+        train_supernet(space, few, Recipe(1, batch_size=4))
+
+
 @pytest.fixture(scope="module")
 def model(space: SearchSpace, few: ImageData, tmp_path_factory: pytest.TempPathFactory) -> SupernetAccuracy:
     """Prepared, of one epoch."""
@@ -220,10 +274,10 @@ def test_another_process_only_loads(
 def test_the_estimate_is_of_what_is_left(
     space: SearchSpace, few: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """10 s a network: the largest, the smallest and two others."""
-    monkeypatch.setattr("mnas.supernet.accuracy.estimate_seconds", lambda *_, **__: 10.0)
+    """.01 s an image and network: 160 images twice, for the largest, the smallest and two others."""
+    monkeypatch.setattr("mnas.supernet.accuracy.seconds_an_image", lambda *_, **__: 0.01)
     model = SupernetAccuracy(space, few, supernet_epochs=2)
-    assert model.preparation_seconds(tmp_path) == pytest.approx(40)
+    assert model.preparation_seconds(tmp_path) == pytest.approx(12.8)
 
     def stop(text: str) -> None:
         """Before the second epoch is kept."""
@@ -233,7 +287,7 @@ def test_the_estimate_is_of_what_is_left(
     with pytest.raises(KeyboardInterrupt):
         model.prepare(tmp_path, stop)
     again = SupernetAccuracy(space, few, supernet_epochs=2)
-    assert again.preparation_seconds(tmp_path) == pytest.approx(20)
+    assert again.preparation_seconds(tmp_path) == pytest.approx(6.4)
     told: list[str] = []
     again.prepare(tmp_path, told.append)
     assert told[0] == "shared weights: going on after step 5 of 10"

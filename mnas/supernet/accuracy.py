@@ -29,9 +29,9 @@ from mnas.training import (
     SCORING_BATCH,
     TIMED_STEPS,
     estimate_norms,
-    estimate_seconds,
     evaluate,
     repeatable,
+    seconds_an_image,
     standard_error,
 )
 from mnas.units import format_duration
@@ -122,13 +122,12 @@ class SupernetAccuracy:
         uniform = Uniform(self.space, self.recipe.seed)
         drawn = [self.space.decode(uniform.draw(step, 1)[0]) for step in range(SAMPLED)]
         with torch_threads(self.threads):
-            times = {
-                spec: estimate_seconds(spec, self.data, epochs=self.recipe.epochs, device=self.device)
+            each = {
+                spec: seconds_an_image(spec, self.data, device=self.device)
                 for spec in {*training.ends, *drawn}
             }
-        return left * (
-            sum(times[spec] for spec in training.ends) + others * mean(times[spec] for spec in drawn)
-        )
+        of_all = sum(each[spec] for spec in training.ends) + others * mean(each[spec] for spec in drawn)
+        return left * self.recipe.epochs * len(self.data.train) * of_all
 
     def prepare(self, folder: Path, say: Callable[[str], None]) -> None:
         """Trains the shared weights in a folder: once, from where it was, or not at all where they are there.
@@ -138,7 +137,7 @@ class SupernetAccuracy:
             say: is told of what was found, and of each epoch.
 
         Raises:
-            TrainingError: the loss is NaN or infinite, or grows past all learning.
+            TrainingError: the loss is NaN or infinite, or grows past all learning; memory runs out for two images.
             RunDirectoryError: the folder cannot be written, or holds something else.
         """
         training = self.training

@@ -34,10 +34,13 @@ from mnas.supernet.sampling import PolicySampler, Uniform
 from mnas.supernet.weights import Supernet
 from mnas.training import (
     LABEL_SMOOTHING,
+    TrainingError,
     batch_size_of,
     check_learning,
     check_loss,
+    free_memory,
     learning_rate,
+    out_of_memory,
     peak_rate,
     repeatable,
     sgd,
@@ -74,7 +77,7 @@ def train_supernet(
 
     Raises:
         InputError: a space that shared weights do not express, or networks that do not fit the data.
-        TrainingError: a loss that is NaN or infinite, or grows past all learning.
+        TrainingError: a loss that is NaN or infinite, or grows past all learning; memory runs out for two images.
         RunDirectoryError: the folder cannot be written, or holds something else.
     """
     training = Training(space, data, recipe, device, objective)
@@ -102,6 +105,8 @@ class Training:
         self.optimizer = sgd(self.net)
         self.progress = Progress()
         self.device = device
+        self.parts = 1  # of a batch, one after the other; more where memory ran out
+        self._say: Callable[[str], None] = lambda text: None
         count = len(data.train)
         self.size = recipe.batch_size or batch_size_of(count)
         self.batches = math.ceil(count / self.size)
@@ -147,10 +152,11 @@ class Training:
             make_folder(folder)
         feed = resident_feed(self.data.train, self.device)
         self._scored = Feed(self.data.val, torch.device(self.device))
+        self._say = say
         first = self.progress.step // self.batches
         for epoch in range(first, self.recipe.epochs):
             self._epoch(epoch, feed, folder, checkpoint_s)
-            self._end_epoch(epoch, say)
+            self._end_epoch(epoch)
             self._save(folder)
 
     def members(self, step: int) -> list[NetworkSpec]:
@@ -187,21 +193,49 @@ class Training:
         rate = learning_rate(self.progress.step + 1, self.steps, peak_rate(self.size))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad()
-        target: Tensor = labels
-        values = []
-        for spec in self.members(self.progress.step):
-            logits = self.net.bind(spec).train()(x)
-            smoothing = LABEL_SMOOTHING if target is labels else 0.0
-            loss = functional.cross_entropy(logits, target, label_smoothing=smoothing)
-            values.append(loss.detach())
-            loss.backward()  # type: ignore[no-untyped-call]
-            if self.ends and self.recipe.distil and target is labels:
-                target = logits.detach().softmax(1)
+        loss = self._gradients_that_fit(x, labels)
         self.optimizer.step()
         if isinstance(self.sampler, PolicySampler) and self.sampler.learns(self.progress.step):
             self._teach(self.sampler)
-        return float(torch.stack(values)[0])
+        return loss
+
+    def _gradients_that_fit(self, x: Tensor, labels: Tensor) -> float:
+        """As `_gradients`; where memory runs out, in twice as many parts from then on."""
+        while True:
+            try:
+                return self._gradients(x, labels)
+            except (RuntimeError, MemoryError) as error:
+                part = math.ceil(len(labels) / self.parts)
+                if not out_of_memory(error):
+                    raise
+                if part < 4:  # norms need two images
+                    raise TrainingError(
+                        f"memory ran out with {part} images at once ({error}). Use a smaller --proxy-resolution, "
+                        f"--resolution or space."
+                    ) from error
+            free_memory(self.device)
+            self.parts *= 2
+            self._say(
+                f"shared weights: out of memory; going on with batches of {len(labels)} images in {self.parts} parts"
+            )
+
+    def _gradients(self, x: Tensor, labels: Tensor) -> float:
+        """Those of all members' losses, added up; the loss of the first member."""
+        self.optimizer.zero_grad()
+        members = self.members(self.progress.step)
+        value = torch.zeros((), device=x.device)
+        for images, wanted in zip(x.tensor_split(self.parts), labels.tensor_split(self.parts), strict=True):
+            target, share = wanted, len(wanted) / len(labels)
+            for number, spec in enumerate(members):
+                logits = self.net.bind(spec).train()(images)
+                smoothing = LABEL_SMOOTHING if target is wanted else 0.0
+                loss = share * functional.cross_entropy(logits, target, label_smoothing=smoothing)
+                loss.backward()  # type: ignore[no-untyped-call]
+                if number == 0:
+                    value += loss.detach()
+                    if self.ends and self.recipe.distil:
+                        target = logits.detach().softmax(1)
+        return float(value)
 
     def _teach(self, sampler: PolicySampler) -> None:
         """Tells the policy how the networks that it drew do on a batch of validation images."""
@@ -215,14 +249,14 @@ class Training:
             hits = [self.net.bind(self.space.decode(point))(x).argmax(1) == labels for point in points]
         sampler.learn(step, points, [float(hit.float().mean()) for hit in hits])
 
-    def _end_epoch(self, epoch: int, say: Callable[[str], None]) -> None:
+    def _end_epoch(self, epoch: int) -> None:
         mean = self.progress.loss_sum / len(self.data.train)
         where = f"in epoch {epoch + 1} of {self.recipe.epochs}"
         check_learning(mean, self.progress.before, math.log(len(self.data.classes)), where)
         self.progress.before, self.progress.loss_sum = mean, 0.0
         left = self.progress.seconds / self.progress.step * (self.steps - self.progress.step)
         more = f", {format_duration(left)} left" if left else ""
-        say(f"shared weights: epoch {epoch + 1} of {self.recipe.epochs}, mean loss {mean:.3f}{more}")
+        self._say(f"shared weights: epoch {epoch + 1} of {self.recipe.epochs}, mean loss {mean:.3f}{more}")
 
     def _save(self, folder: Path | None) -> None:
         if folder is not None:
