@@ -41,6 +41,15 @@ class Staged(Trains):
     evaluate_staged = Trains.evaluate
 
 
+class Prepared(Trains):
+    """One that prepares itself for a minute."""
+
+    prepare = Trains.evaluate
+
+    def preparation_seconds(self, folder: Path) -> float:
+        return 60.0
+
+
 def said(
     accuracy: Any,
     done: int,
@@ -54,6 +63,7 @@ def said(
     history = History([Batch([done + 20], tried, told=True)])
     problem = SimpleNamespace(
         accuracy=accuracy,
+        accuracy_name="supernet",
         limits=SimpleNamespace(trials=trials),
         data=data,
         device="cpu",
@@ -99,6 +109,14 @@ def test_a_resumed_search_counts_what_is_left_and_names_its_limit() -> None:
     (note,) = said(Trains(), done=91, max_time="30m")
     assert "9 of them" in note
     assert "what --max-time 30m allows" in note
+
+
+def test_preparation_is_in_it_and_beside_the_limit() -> None:
+    (note,) = said(Prepared(), done=0, trials=9)
+    assert "preparing supernet once takes about 60 s; then scoring a candidate" in note
+    assert "96 s in all" in note
+    (note,) = said(Prepared(), done=0, trials=9, max_time="30m")
+    assert "takes about 60 s, which --max-time does not count; then" in note
 
 
 @pytest.mark.parametrize(("accuracy", "done"), [(Predicts(), 0), (Trains(), 100)])

@@ -42,9 +42,10 @@ def say_estimate(
     prepared = isinstance(accuracy, PreparedAccuracyModel)
     if isinstance(accuracy, PreparedAccuracyModel) and left > 0:
         total = accuracy.preparation_seconds(folder)
-        parts += (
-            [f"preparing {problem.accuracy_name} once takes about {format_duration(total)}"] if total else []
-        )
+        beside = ", which --max-time does not count" if config.max_time else ""
+        if total:
+            once = f"preparing {problem.accuracy_name} once takes about {format_duration(total)}{beside}"
+            parts.append(once)
     if isinstance(accuracy, TimedAccuracyModel) and left > 0:
         each = [accuracy.seconds(spec) for spec in specs]
         share = _share(accuracy)

@@ -37,8 +37,9 @@ from mnas.training import (
 from mnas.units import format_duration
 
 # Images that the statistics of a candidate's norms are estimated from, and validation images that it is scored on at
-# most. Chosen here so that a network of 50 million multiply-adds takes at most 3 s on two cores.
-NORM_IMAGES, VALIDATION_IMAGES = 512, 1000
+# least, where there are as many. Chosen here so that a network of 50 million multiply-adds takes at most 3 s on two
+# cores; images of fewer pixels than `WIDTH` x `WIDTH` cost less, so that there can be more of them.
+NORM_IMAGES, VALIDATION_IMAGES, WIDTH = 512, 1000, 32
 SAMPLED = 3  # random networks whose training step is timed for an estimate (chosen here)
 
 
@@ -57,7 +58,8 @@ class SupernetAccuracy:
         proxy_resolution: height and width in pixels that images and networks are brought to; None is the networks' own.
         supernet_sampling: how the random networks of a step are drawn, `uniform` or by a `controller`.
         objective: what accuracies are worth to that controller; otherwise unused.
-        validation_images: that a network is scored on, at most, each class with its share.
+        validation_images: that a network is scored on, at most, each class with its share; None is a thousand, and more
+            of fewer than 32 x 32 pixels.
         device: where to train and score, as torch names it.
         threads: of torch meanwhile.
         recipe: how the shared weights are trained, instead of `seed` and the two of the supernet.
@@ -80,7 +82,7 @@ class SupernetAccuracy:
         proxy_resolution: int | None = None,
         supernet_sampling: Sampling = "uniform",
         objective: Objective | None = None,
-        validation_images: int = VALIDATION_IMAGES,
+        validation_images: int | None = None,
         device: str = "cpu",
         threads: int = DEFAULT_TRAIN_THREADS,
         recipe: Recipe | None = None,
@@ -91,7 +93,7 @@ class SupernetAccuracy:
         self.data = reduced(data, proxy_images, proxy_resolution)
         self.device, self.threads = device, threads
         self.training = Training(self.space, self.data, self.recipe, device, objective)
-        self.val = _share(self.data.val, validation_images)
+        self.val = _share(self.data.val, validation_images or _scored(self.training.inputs.resolution))
         self._net: Supernet | None = None
         self._feed: Feed | None = None
 
@@ -212,6 +214,15 @@ def _at(spec: NetworkSpec, resolution: int) -> NetworkSpec:
             f"--proxy-resolution must be at most {spec.resolution}, the networks' own; got {resolution}."
         )
     return replace(spec, resolution=resolution)
+
+
+def _scored(resolution: int) -> int:
+    """Validation images of so many pixels in height and width.
+
+    >>> _scored(16), _scored(32), _scored(224)
+    (4000, 1000, 1000)
+    """
+    return max(VALIDATION_IMAGES, VALIDATION_IMAGES * WIDTH**2 // resolution**2)
 
 
 def _share(split: LabelledImages, count: int) -> LabelledImages:
