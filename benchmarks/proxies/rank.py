@@ -3,9 +3,9 @@
     python benchmarks/proxies/rank.py --data cifar10_jpeg.tar.xz --table DIR   # it holds nas-bench-macro_cifar10.json
     python benchmarks/proxies/rank.py --data cifar10_jpeg.tar.xz --table DIR --evaluators madds,naswot,synflow
 
-Truth is the table's mean accuracy of 200 random networks (seed 0). Every evaluator may spend 120 core-minutes on one
-thread: counts, zero-cost scores, short trainings of growing length, and the same with their noise taken out. Each is
-one of `mnas bench proxy`, whose scores are kept beside --out, so that a run that was stopped goes on. Ends with the
+Truth is the table's mean accuracy of 200 random networks (seed 0). Every evaluator may spend 120 core-minutes: counts,
+zero-cost scores, shared weights, short trainings of growing length, and means and smoothed ones of them. Each
+is one of `mnas bench proxy`, whose scores are kept beside --out, so that a run that was stopped goes on. Ends with the
 evaluators that reach tau .80, if any.
 """
 
@@ -21,11 +21,14 @@ from mnas.console import ConsoleReporter
 from mnas.files import write_json
 
 ZERO_COST = ("naswot", "synflow", "snip")
+SHARED = ("supernet:2@16", "supernet:5@16")
 TRAINED = ("proxy:1x1000@16", "proxy:1x2000@16", "proxy:2x2000@16", "proxy:1x5000@16")
 EVALUATORS = (
     "madds",
     "params",
     *ZERO_COST,
+    *SHARED,
+    *(f"mean:naswot+{name}" for name in SHARED),
     *TRAINED,
     *(f"smooth:{name}" for name in TRAINED),
     *(f"smooth:mean:naswot+{name}" for name in TRAINED),
@@ -46,6 +49,9 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=200)
     parser.add_argument("--core-minutes", type=float, default=120.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of torch; scores of other numbers are made anew"
+    )
     parser.add_argument("--out", type=Path, default=Path("proxies.json"))
     options = parser.parse_args()
     wanted = ProxyWanted(
@@ -55,6 +61,7 @@ def main() -> None:
         networks=options.networks,
         core_minutes=options.core_minutes,
         seed=options.seed,
+        threads=options.threads,
         data_dir=options.table,
     )
     with ConsoleReporter() as reporter:
