@@ -2,12 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import turns
 
 if TYPE_CHECKING:
     from sshd import Server
@@ -15,8 +16,27 @@ if TYPE_CHECKING:
     from mnas.latency import Calibration
 
 
+# pytest-xdist says so to the processes that run tests side by side (`pytest -n 2`).
+BESIDE_OTHERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
+if (
+    BESIDE_OTHERS
+):  # torch, not loaded yet, takes ten times as long where its threads wait for each other's cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # On a busy machine one may find too few networks that can be measured steadily.
 MOST_CALIBRATIONS = 5
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that times something has the machine to itself, also where tests run side by side."""
+    if not BESIDE_OTHERS:
+        return (yield)
+    folder = Path(
+        item.config.option.basetemp
+    ).parent  # each process has a folder of its own in that of the run
+    with turns.turn(folder, alone=item.get_closest_marker("times") is not None):
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)
