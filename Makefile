@@ -15,10 +15,10 @@ types:  ## of what ships: neither mypy nor pyright follows the package-dir mappi
 	MYPYPATH=build/types $(PYTHON) -m mypy -p mnas
 
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile
 
 test-all:  ## the slow ones too
-	$(PYTHON) -m pytest -m 'slow or not slow'
+	$(PYTHON) -m pytest -n 2 --dist loadfile -m 'slow or not slow'
 
 examples:
 	$(PYTHON) -m pytest tests/test_examples.py

@@ -114,6 +114,7 @@ def mnas(
     from mnas import cli
     from mnas.search import final, grow, remeasure
 
+    sys.modules.pop("models", None)  # of another test
     out, err, before = io.StringIO(), io.StringIO(), set(sys.modules)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(work)

@@ -16,6 +16,8 @@ from mnas.search import device_timing
 from mnas.search_space import NetworkSpec, network_cost
 from mnas.zoo import published
 
+pytestmark = pytest.mark.times
+
 # A machine with other work on it may be too noisy to decide; what the message then says to type is done so often.
 MOST_RESUMES = 4
 SMALL = ("--resolution", "32", "--classes", "10", "--accuracy", "models:Accuracy", "--trials", "256")

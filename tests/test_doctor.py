@@ -12,6 +12,8 @@ from mnas.env import environment
 from mnas.latency import Calibration
 from mnas.search.reporting import Quiet
 
+pytestmark = pytest.mark.times
+
 # Four copies of one network that differ by half a percent: a quiet machine.
 STEADY = {
     "copies": 4,

@@ -28,6 +28,8 @@ from mnas.latency.kernels import Kind, segment_kernels
 from mnas.search_space import mbconv_space, mnasnet_space, network_cost, segments
 from mnas.zoo import published
 
+pytestmark = pytest.mark.times
+
 # Prices of a made-up device, ms per unit.
 PRICES = {
     "networks": 0.05,

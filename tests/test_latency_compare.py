@@ -10,7 +10,7 @@ from mnas.errors import InputError
 from mnas.latency import Conditions, compare, host
 from mnas.search_space import NetworkSpec, StageSpec
 
-pytestmark = pytest.mark.usefixtures("own_folders")
+pytestmark = [pytest.mark.times, pytest.mark.usefixtures("own_folders")]
 
 
 def tiny(layers: int = 1) -> NetworkSpec:

@@ -26,7 +26,7 @@ from mnas.latency.device import Device
 from mnas.search_space import NetworkSpec, StageSpec, network_cost
 
 CONDITIONS = Conditions()
-pytestmark = pytest.mark.usefixtures("own_folders")
+pytestmark = [pytest.mark.times, pytest.mark.usefixtures("own_folders")]
 
 
 def tiny(repeats=4, **changes):

@@ -16,6 +16,8 @@ from mnas.search_space import network_cost
 from mnas.testing import check_latency_model
 from mnas.validating import Unseen, validate, validated_text
 
+pytestmark = pytest.mark.times
+
 
 class ByMadds:
     """A nanosecond for ten multiply-adds, with an interval that holds everything."""

@@ -34,6 +34,8 @@ from mnas.search_space import NetworkSpec, mbconv_space
 from mnas.store import Event
 from mnas.summary import search_summary
 
+pytestmark = pytest.mark.times
+
 DIES = '''
 class Dies(Accuracy):
     """Like a process that is killed, at its fifth call, once; the first is a try before the search."""
