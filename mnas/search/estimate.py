@@ -66,7 +66,8 @@ def say_estimate(
         seconds = _finals_seconds(problem, specs)
         total += seconds
         parts.append(
-            f"{config.finals} finalists for {config.final_epochs} epochs each about {format_duration(seconds)}"
+            f"{config.finals} finalist{'s' if config.finals > 1 else ''} for {config.final_epochs} epochs each about "
+            f"{format_duration(seconds)}"
         )
     if parts:
         reporter.note(f"{'; then '.join(parts)}: {format_duration(total)} in all, measuring not counted.")
