@@ -66,7 +66,7 @@ def say_estimate(
         seconds = _finals_seconds(problem, specs)
         total += seconds
         parts.append(
-            f"{config.finals} finalist{'s' if config.finals > 1 else ''} for {config.final_epochs} epochs each about "
+            f"{config.finals} finalist{'' if config.finals == 1 else 's'} for {config.final_epochs} epochs each about "
             f"{format_duration(seconds)}"
         )
     if parts:
