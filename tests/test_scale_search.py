@@ -16,8 +16,9 @@ from commands import environment, mnas, result_of, write_photos
 
 from mnas.accuracy.proxy import ProxyAccuracy
 from mnas.data import ImageData, Split
-from mnas.errors import InputError
+from mnas.errors import InputError, MeasurementError
 from mnas.protocols import AccuracyEstimate
+from mnas.scalesearch import run
 from mnas.scalesearch.candidates import fitted_base
 from mnas.scalesearch.grid import GROWTH, grid
 from mnas.search_space import NetworkSpec, StageSpec, network_cost
@@ -153,6 +154,18 @@ def test_a_training_that_fails_leaves_its_point_out_and_is_not_done_again(
     again = mnas(work, "scale", "search", "--resume", "out", quickly=True)
     assert len(seen) == count
     assert "failed" in again.stdout
+
+
+def test_a_measurement_that_fails_says_how_to_go_on(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def noisy(*_: object) -> None:
+        raise MeasurementError("the machine was too noisy to say")
+
+    monkeypatch.setattr(run, "_candidates", noisy)
+    done = mnas(work, *SEARCH, *QUICK, "--out", "out", code=1, quickly=True)
+    assert "too noisy to say" in done.stderr
+    assert f"is kept in {work / 'out'}. Go on with: mnas scale search --resume {work / 'out'}" in " ".join(
+        done.stderr.split()
+    )
 
 
 def test_other_images_than_a_search_began_with_are_refused(work: Path) -> None:

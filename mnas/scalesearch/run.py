@@ -13,7 +13,7 @@ import numpy as np
 from mnas.accuracy.proxy import ProxyAccuracy
 from mnas.data import ImageData, load_data
 from mnas.env import environment
-from mnas.errors import InputError, MnasError, RunDirectoryError
+from mnas.errors import InputError, MeasurementError, MnasError, RunDirectoryError, SearchError
 from mnas.family import Growth, make_ruler, run_conditions, run_host, scale_family
 from mnas.files import write_json
 from mnas.latency import measure_each
@@ -123,6 +123,11 @@ def _go_on(
                 f"interrupted; nothing is lost. Go on with: mnas scale search --resume {folder.path}"
             )
             return {"status": "interrupted", "path": str(folder.path)}
+        except (MeasurementError, SearchError) as error:
+            error.add_note(
+                f"what was done is kept in {folder.path}. Go on with: mnas scale search --resume {folder.path}"
+            )
+            raise
         result = outcome(folder, plan, base, candidates, trained, search.budget)
         for text in result["warnings"]:
             reporter.warn(text)
