@@ -7,21 +7,23 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import environment, mnas, result_of, write_photos
+from commands import Said, environment, mnas, result_of, write_photos
 
 from mnas.accuracy.proxy import ProxyAccuracy
 from mnas.data import ImageData, Split
 from mnas.errors import InputError, MeasurementError
 from mnas.protocols import AccuracyEstimate
-from mnas.scalesearch import run
-from mnas.scalesearch.candidates import fitted_base
+from mnas.scalesearch import candidates, run
+from mnas.scalesearch.candidates import Candidate, candidates_of, fitted, fitted_base
 from mnas.scalesearch.grid import GROWTH, grid
-from mnas.search_space import NetworkSpec, StageSpec, network_cost
+from mnas.search_space import NetworkSpec, StageSpec, network_cost, scale
 from mnas.training import TrainingError
 from mnas.zoo import published
 
@@ -166,6 +168,36 @@ def test_a_measurement_that_fails_says_how_to_go_on(work: Path, monkeypatch: pyt
     assert f"is kept in {work / 'out'}. Go on with: mnas scale search --resume {work / 'out'}" in " ".join(
         done.stderr.split()
     )
+
+
+def test_a_point_that_cannot_be_measured_is_left_out_unless_it_is_the_published_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    points, told, noisy = grid(10), Said(), {3, 5}
+    base = replace(TINY, resolution=24)
+
+    def fill(*arguments: Any) -> Any:
+        number = points.index(arguments[-1].coefficients)
+        if number in noisy:
+            raise MeasurementError("the machine was too noisy to say.")
+        spec = scale(base, depth=1, width=1 + number / 4, resolution=24)
+        return SimpleNamespace(spec=spec, phi=1.0, verdict=SimpleNamespace(evidence={"latency_ms": 1.9}))
+
+    def grown() -> list[Candidate]:
+        given = {"budget": 2.0, "base_ms": 1.0, "ruler": object(), "seed": 0, "reporter": told, "known": {}}
+        return list(candidates_of(base, points, 32, **given))
+
+    monkeypatch.setattr(candidates, "fill_latency", fill)
+    found = grown()
+    assert [candidate.number for candidate in found] == [n for n in range(len(points)) if n not in noisy]
+    assert len(told.warnings) == 2
+    assert "is left out: the machine was too noisy to say. --resume tries it again." in told.warnings[0]
+    counts, said = fitted(found, 2.0, base, len(points))
+    assert all(counts)
+    assert said == ["left out of the surface: 2 could not be measured"]
+    noisy.add(0)
+    with pytest.raises(MeasurementError):
+        grown()
 
 
 def test_other_images_than_a_search_began_with_are_refused(work: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mnas.data import ImageData
-from mnas.errors import InputError, MnasError
+from mnas.errors import InputError, MnasError, SearchError
 from mnas.scalesearch.fit import TERMS
 from mnas.scalesearch.grid import GROWTH, shares_of
 from mnas.search.grow import fill_latency, fill_madds
@@ -86,7 +86,7 @@ def candidates_of(
     reporter: Reporter,
     known: Mapping[int, Candidate],
 ) -> Iterator[Candidate]:
-    """A candidate for each point, those that are known as they are.
+    """A candidate for each point, those that are known as they are; none where the device is too noisy to tell.
 
     Args:
         base: fitted to the data.
@@ -101,8 +101,7 @@ def candidates_of(
 
     Raises:
         InputError: the budget is less than the base's cost.
-        SearchError: coefficients that cannot fill it.
-        MeasurementError: a measurement failed.
+        SearchError: coefficients that cannot fill it; a measurement of the published ones failed.
     """
     target = GROWTH * network_cost(base).madds
     for number, point in enumerate(points):
@@ -119,6 +118,10 @@ def candidates_of(
                 assert base_ms is not None
                 scaled = fill_latency(base, budget, base_ms, ruler, seed, reporter, rule)
         except MnasError as error:
+            published = number == 0  # what all others are compared with
+            if budget is not None and isinstance(error, SearchError) and not published:
+                reporter.warn(f"{_share_text(point)} is left out: {error} --resume tries it again.")
+                continue
             error.add_note(f"This was the point that grows by {_share_text(point)}.")
             raise
         latency = {} if budget is None else dict(scaled.verdict.evidence)
@@ -126,7 +129,7 @@ def candidates_of(
 
 
 def fitted(
-    candidates: Sequence[Candidate], budget: float | None, base: NetworkSpec
+    candidates: Sequence[Candidate], budget: float | None, base: NetworkSpec, wanted: int
 ) -> tuple[list[bool], list[str]]:
     """Whether each candidate counts in the surface, and what has to be said of the others.
 
@@ -134,9 +137,10 @@ def fitted(
     point would count twice, with the same accuracies.
 
     Args:
-        candidates: of all points.
+        candidates: of all points that could be grown.
         budget: milliseconds; None is 1.92 times the base's multiply-adds.
         base: what was grown.
+        wanted: points of the grid.
 
     Raises:
         InputError: too few are left.
@@ -155,15 +159,17 @@ def fitted(
             )
         counts.append(cost >= (1 - SHORT) * target and shape not in seen)
         seen.add(shape)
+    if lost := wanted - len(candidates):
+        said.append(f"{lost} could not be measured")
     if sum(counts) <= TERMS:
         raise InputError(
             f"only {sum(counts)} points are of use, and a surface needs {TERMS + 1}: the network or its images are so "
-            f"small that it grows in steps too large for the budget. Left out: {'; '.join(said)}. Take a larger "
-            "network, larger images, or more --points."
+            f"small that it grows in steps too large for the budget, or the device is too noisy. Left out: "
+            f"{'; '.join(said)}. Take a larger network, larger images, or more --points."
         )
     if not said:
         return counts, []
-    return counts, [f"left out of the surface, since a small network grows in large steps: {'; '.join(said)}"]
+    return counts, [f"left out of the surface: {'; '.join(said)}"]
 
 
 def _share_text(point: Coefficients) -> str:

@@ -8,7 +8,7 @@ from mnas.errors import SearchError
 from mnas.records import network_fields
 from mnas.scalesearch.candidates import Candidate, fitted
 from mnas.scalesearch.fit import TERMS, Surface, judge
-from mnas.scalesearch.grid import GROWTH, shares_of
+from mnas.scalesearch.grid import GROWTH, grid, shares_of
 from mnas.scalesearch.plan import ScaleFolder, ScalePlan
 from mnas.search_space import Coefficients, NetworkSpec, network_cost
 
@@ -47,7 +47,7 @@ def outcome(
         for candidate in candidates
     }
     means = [_mean(runs[candidate.number]) for candidate in candidates]
-    counts, warnings = fitted(candidates, budget, base)
+    counts, warnings = fitted(candidates, budget, base, len(grid(plan.points)))
     warnings += _failures(runs)
     counts = [
         counted and all(run["accuracy"] is not None for run in runs[candidate.number])

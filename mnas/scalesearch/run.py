@@ -114,7 +114,7 @@ def _go_on(
             known, trained = _read(store, folder)
             ruler, base_ms = _timed_base(search, source)
             candidates = _candidates(search, known, ruler, base_ms)
-            fitted(candidates, search.budget, base)  # enough of them
+            fitted(candidates, search.budget, base, len(grid(plan.points)))  # enough of them
             model = _model(search, candidates)
             _say_estimate(search, model, candidates, trained)
             _train(search, model, candidates, trained)
