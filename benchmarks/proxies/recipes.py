@@ -21,8 +21,7 @@ from pathlib import Path
 from mnas.bench.named import load
 from mnas.bench.proxy_plan import draw
 from mnas.data import load_data
-from mnas.latency.scores import mean_ranks
-from mnas.ranks import rank_quality
+from mnas.latency.scores import kendall, mean_ranks
 from mnas.seeds import derive_seed
 from mnas.supernet import Recipe, SupernetAccuracy
 from mnas.zerocost import zero_cost_score
@@ -58,7 +57,7 @@ def main() -> None:
     specs = [table.space.decode(point) for point in points]
     truth = [table.accuracy(point) for point in points]
     naswot = [zero_cost_score("naswot", spec, data, seed=0, threads=options.threads) for spec in specs]
-    print(json.dumps({"recipe": "naswot", "tau": round(rank_quality(truth, naswot).tau, 3)}), flush=True)
+    print(json.dumps({"recipe": "naswot", "tau": round(kendall(truth, naswot), 3)}), flush=True)
     for text in options.recipes:
         for seed in options.seeds:
             started = time.perf_counter()
@@ -80,8 +79,8 @@ def main() -> None:
                 "recipe": text,
                 "seed": seed,
                 "passes": plan.epochs * plan.members,
-                "tau": round(rank_quality(truth, found).tau, 3),
-                "with_naswot": round(rank_quality(truth, both).tau, 3),
+                "tau": round(kendall(truth, found), 3),
+                "with_naswot": round(kendall(truth, both), 3),
                 "training_s": round(trained - started, 1),
                 "scoring_s": round(time.perf_counter() - trained, 1),
                 "device": options.device,
