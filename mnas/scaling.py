@@ -6,7 +6,7 @@ finds the steps that come near the target; measurements decide among them.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import median
@@ -121,7 +121,7 @@ def fill_budget(
             f"the base network costs {base_cost:,.4g}, more than the target of {target:,.4g} to grow to."
         )
     rule.check(base)
-    stairs = _Staircases(base, rule, lru_cache(maxsize=None)(estimate), memory)
+    stairs = Staircases(base, rule, lru_cache(maxsize=None)(estimate), memory)
     factor = base_cost / stairs.estimate(base)
     aims: tuple[float, ...] = EXACT if exact else AIMS
     if not exact:
@@ -147,7 +147,7 @@ def fill_budget(
     return best
 
 
-def _probe(stairs: "_Staircases", factor: float, aim: float, judge: Judge[Evidence]) -> float:
+def _probe(stairs: "Staircases", factor: float, aim: float, judge: Judge[Evidence]) -> float:
     """What an estimate is multiplied by to be a cost, at networks that cost about `aim`."""
     for _ in range(MOST_PROBES):
         step = stairs.below(aim / factor)
@@ -159,26 +159,65 @@ def _probe(stairs: "_Staircases", factor: float, aim: float, judge: Judge[Eviden
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
-    """A grown network, trimmed, and the phi that it was grown by."""
+class Step:
+    """A grown network, trimmed, the phi that it was grown by, and its estimated cost."""
 
     spec: NetworkSpec
     phi: float
     estimate: float
 
+    def apart(self, aim: float) -> float:
+        """How far the estimate is from `aim`, as a logarithm, on either side."""
+        return abs(math.log(self.estimate / aim))
+
 
 @dataclass(frozen=True, slots=True)
-class _Staircases:
-    """The networks that a rule and trimming can make of a base, by estimated cost."""
+class Staircases:
+    """The networks that a rule and trimming can make of a base, by estimated cost.
+
+    Args:
+        base: what is grown.
+        rule: how.
+        estimate: cost of a network, cheaply.
+        memory: bytes that a network may take; None is no limit.
+    """
 
     base: NetworkSpec
     rule: Rule
     estimate: Callable[[NetworkSpec], float]
     memory: int | None
 
-    def below(self, aim: float) -> _Step:
+    def near(self, aim: float, without: Collection[NetworkSpec] = ()) -> Step | None:
+        """The rule's network estimated close to `aim`, on either side; else the closest.
+
+        Its resolution is the rule's within two pixels: what is compared by how it grew has to have grown so.
+
+        Args:
+            aim: in the unit of the estimate.
+            without: networks that are not wanted.
+
+        Returns:
+            None where the rule makes no other network about there within its greatest resolution.
+
+        Raises:
+            SearchError: no network within memory is estimated at `aim`.
+        """
+        best: Step | None = None
+        most = self.rule.most_phi(self.base.resolution)
+        for phi, grown in self._grown(min(self._solve(aim), most)):
+            if phi > most:
+                continue
+            for resolution in self._beside(grown):
+                step = self._step(grown, resolution, phi)
+                if step.spec not in without and (best is None or step.apart(aim) < best.apart(aim)):
+                    best = step
+                if best is not None and best.apart(aim) <= CLOSE:
+                    return best
+        return best
+
+    def below(self, aim: float) -> Step:
         """The network estimated close below `aim` that is nearest to the rule's; where none is close, the costliest."""
-        best: _Step | None = None
+        best: Step | None = None
         for phi, grown in self._grown(self._solve(aim)):
             step = self._trimmed(grown, phi, aim)
             if best is None or best.estimate < step.estimate <= aim or best.estimate > aim:
@@ -235,8 +274,34 @@ class _Staircases:
     def _fits(self, spec: NetworkSpec) -> bool:
         return self.memory is None or memory_bytes(spec) <= self.memory
 
-    def _trimmed(self, grown: NetworkSpec, phi: float, aim: float) -> _Step:
-        """At the greatest even resolution whose estimate is at most `aim`, within one phi of the rule's.
+    def _trimmed(self, grown: NetworkSpec, phi: float, aim: float) -> Step:
+        """At the greatest even resolution whose estimate is at most `aim`, within one phi of the rule's."""
+        least, most = self._resolutions(grown)
+        fits, too_large = least // RESOLUTION_STEP, most // RESOLUTION_STEP + 1
+        while too_large - fits > 1:
+            middle = (fits + too_large) // 2
+            if self.estimate(replace(grown, resolution=middle * RESOLUTION_STEP)) <= aim:
+                fits = middle
+            else:
+                too_large = middle
+        return self._step(grown, fits * RESOLUTION_STEP, phi)
+
+    def _beside(self, grown: NetworkSpec) -> list[int]:
+        """The even resolution nearest to the rule's, then the next ones, where the rule allows them."""
+        least, most = self._resolutions(grown)
+        own = min(max(least, round(grown.resolution / RESOLUTION_STEP) * RESOLUTION_STEP), most)
+        beside = (own - RESOLUTION_STEP, own + RESOLUTION_STEP) if self.rule.coefficients.gamma > 1 else ()
+        return [own, *(resolution for resolution in beside if least <= resolution <= most)]
+
+    def _step(self, grown: NetworkSpec, resolution: int, phi: float) -> Step:
+        """What training follows is that of the network as it is trimmed."""
+        spec = replace(grown, resolution=resolution)
+        training = self.rule.training_of(self.base, spec)
+        spec = replace(spec, dropout=training.dropout, drop_path=training.drop_path)
+        return Step(spec, phi, self.estimate(spec))
+
+    def _resolutions(self, grown: NetworkSpec) -> tuple[int, int]:
+        """The least and the greatest even resolution that trimming may come to, in pixels.
 
         A rule that grows no resolution keeps the base's: what is to be grown by depth alone shrinks in nothing.
         """
@@ -246,13 +311,5 @@ class _Staircases:
         least = self.rule.least_resolution
         if self.rule.coefficients.gamma == 1:
             least = max(least, self.base.resolution)
-        fits = -(-least // RESOLUTION_STEP)
-        too_large = max(fits, most // RESOLUTION_STEP) + 1
-        while too_large - fits > 1:
-            middle = (fits + too_large) // 2
-            if self.estimate(replace(grown, resolution=middle * RESOLUTION_STEP)) <= aim:
-                fits = middle
-            else:
-                too_large = middle
-        spec = replace(grown, resolution=fits * RESOLUTION_STEP)
-        return _Step(spec, phi, self.estimate(spec))
+        least = -(-least // RESOLUTION_STEP) * RESOLUTION_STEP
+        return least, max(least, most // RESOLUTION_STEP * RESOLUTION_STEP)

@@ -29,6 +29,7 @@ EventKind = Literal[
     "finalists",
     "trained",
     "rank",
+    "timed",
     "point",
     "images",
     "finished",

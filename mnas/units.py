@@ -68,6 +68,18 @@ def parse_duration_s(text: str, *, what: str = "duration") -> float:
     return _parse(text, _SECONDS, what, "30m", exact_case=True)
 
 
+def parse_factor(text: str, *, what: str = "factor") -> float:
+    """A factor from a text such as `2x`.
+
+    Raises:
+        InputError: no `x`, or a value that is not positive and finite.
+
+    >>> parse_factor("1.5x")
+    1.5
+    """
+    return _parse(text, {"x": 1.0}, what, "2x", exact_case=False)
+
+
 def format_count(count: float) -> str:
     """`385814752` as `385.8M`.
 

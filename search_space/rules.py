@@ -7,7 +7,7 @@ as published. What the rounding of repeats and channels adds comes on top.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import isfinite, log2
+from math import inf, isfinite, log, log2
 from typing import Literal
 
 from mnas.errors import InputError, UnknownNameError
@@ -80,6 +80,13 @@ class Rule:
     def _within(self, base: int, phi: float) -> float:
         wanted: float = base * self.coefficients.gamma**phi
         return wanted if self.most_resolution is None else min(wanted, max(base, self.most_resolution))
+
+    def most_phi(self, base: int) -> float:
+        """At which `most_resolution` begins to keep a base of so many pixels from growing; infinite where none does."""
+        gamma = self.coefficients.gamma
+        if self.most_resolution is None or gamma <= 1:
+            return inf
+        return log(max(base, self.most_resolution) / base) / log(gamma)
 
     def resolution(self, base: int, phi: float) -> int:
         """Of a network whose base has this one, in pixels: at least 8."""

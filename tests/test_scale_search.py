@@ -7,23 +7,24 @@ import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import Said, environment, mnas, result_of, write_photos
+from commands import environment, mnas, result_of, write_photos
 
 from mnas.accuracy.proxy import ProxyAccuracy
 from mnas.data import ImageData, Split
 from mnas.errors import InputError, MeasurementError
+from mnas.latency import Conditions
 from mnas.protocols import AccuracyEstimate
-from mnas.scalesearch import candidates, run
-from mnas.scalesearch.candidates import Candidate, candidates_of, fitted, fitted_base
+from mnas.scalesearch import clock, run
+from mnas.scalesearch.candidates import fitted_base
 from mnas.scalesearch.grid import GROWTH, grid
-from mnas.search_space import NetworkSpec, StageSpec, network_cost, scale
+from mnas.search.ruler import Ruler
+from mnas.search_space import NetworkSpec, StageSpec, network_cost
 from mnas.training import TrainingError
 from mnas.zoo import published
 
@@ -96,20 +97,15 @@ def test_what_a_search_writes(work: Path) -> None:
     points = result["points"]
     assert len(points) == 11
     assert all(point["resolution"] <= 64 for point in points)
-    assert all(point["madds"] <= result["budget"]["value"] for point in points)
     assert all(
         point["resolution"] >= 46 for point in points
     )  # no point is grown by shrinking another dimension
-    # What falls far short of the budget, or is the network of an earlier point, stays out of the surface.
+    # What misses the budget by more than a tenth stays out of the surface, and no two points are one network.
     left_out = [point for point in points if not point["in_fit"]]
-    seen: list[tuple[Any, ...]] = []
     for point in points:
-        key = (point["params"], point["madds"], point["resolution"])
-        assert point["in_fit"] == (point["madds"] >= 0.9 * result["budget"]["value"] and key not in seen)
-        seen.append(key)
-    assert len(left_out) == sum(
-        text.count("% of the budget") + text.count("same network") for text in result["warnings"]
-    )
+        assert point["in_fit"] == (abs(point["madds"] / result["budget"]["value"] - 1) <= 0.1)
+    assert len({(point["params"], point["madds"], point["resolution"]) for point in points}) == 11
+    assert len(left_out) == sum(text.count("% of the budget") for text in result["warnings"])
     assert points[0]["coefficients"] == {"alpha": 1.2, "beta": 1.1, "gamma": 1.15}
     assert "Short trainings favour width" in result["caveat"]
     kept = json.loads((work / "out" / "scaling.json").read_text())
@@ -170,34 +166,106 @@ def test_a_measurement_that_fails_says_how_to_go_on(work: Path, monkeypatch: pyt
     )
 
 
-def test_a_point_that_cannot_be_measured_is_left_out_unless_it_is_the_published_one(
-    monkeypatch: pytest.MonkeyPatch,
+def milliseconds(monkeypatch: pytest.MonkeyPatch, level: list[float]) -> list[int]:
+    """A device on which a block costs as much as 20,000 multiply-adds, in place of measuring; how often it was asked.
+
+    Args:
+        monkeypatch: of the test.
+        level: of its speed, one for each round and then the last one; ratios are of the reference beside it.
+    """
+    asked: list[int] = []
+
+    def spread(networks: dict[str, NetworkSpec], **_: Any) -> SimpleNamespace:
+        now = level[min(len(asked), len(level) - 1)]
+        asked.append(len(networks))
+        found = []
+        for name, spec in networks.items():
+            ratio = now * (network_cost(spec).madds / 1e7 + 0.002 * sum(s.repeats for s in spec.stages))
+            found.append(
+                SimpleNamespace(
+                    name=name, status="ok", ratio=ratio, ratio_low=ratio, ratio_high=ratio, raw_ms=1.0
+                )
+            )
+        return SimpleNamespace(measurements=found)
+
+    def ruler(spec: NetworkSpec, conditions: Conditions, *_: object) -> Ruler:
+        return Ruler(conditions, spec, reference_ms=10.0)
+
+    monkeypatch.setattr(clock, "measure_spread", spread)
+    monkeypatch.setattr(run, "make_ruler", ruler)
+    return asked
+
+
+def test_a_budget_in_milliseconds(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = milliseconds(monkeypatch, [1.0, 1.3, 0.8, 1.1])
+    done = mnas(work, *SEARCH, *QUICK, "--points", "15", "--budget-ms", "2.5x", "--out", "out", quickly=True)
+    result = result_of(done)
+    base = NetworkSpec.from_dict(json.loads((work / "out" / "base.json").read_text()))
+    base_ms = 10 * (network_cost(base).madds / 1e7 + 0.002 * sum(s.repeats for s in base.stages))
+    assert result["budget"] == {"kind": "latency", "value": pytest.approx(2.5 * base_ms)}
+    assert f"the base takes {base_ms:.3g} ms; points are grown to 2.50 times that" in done.stderr
+    points = result["points"]
+    assert sum(point["in_fit"] for point in points) > 6
+    for point in points:
+        share = point["latency_ms"] / result["budget"]["value"]
+        assert point["in_fit"] == (abs(share - 1) <= 0.1)
+        # The device's speed changed from round to round; milliseconds are those of its beginning.
+        if point["in_fit"]:
+            assert point["latency_source"] == "measured on this device"
+    assert "all grown to" in (work / "out" / "scaling.html").read_text()
+    rounds, count = len(asked), trainings(work / "out")
+    again = result_of(mnas(work, "scale", "search", "--resume", "out", "--json", quickly=True))
+    assert again["points"] == points
+    assert (len(asked), trainings(work / "out")) == (rounds, count)
+
+
+def test_a_budget_below_the_base_and_too_few_points_are_one_message(
+    work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    points, told, noisy = grid(10), Said(), {3, 5}
-    base = replace(TINY, resolution=24)
+    milliseconds(monkeypatch, [1.0])
+    flags = (*SEARCH, *QUICK, "--out", "out", "--budget-ms")
+    done = mnas(work, *flags, "0.001ms", code=2, quickly=True)
+    assert re.search(
+        r"the base takes [\d.]+ ms, not less than --budget-ms 0.001ms: give about [\d.]+ms, or 2x",
+        done.stderr,
+    )
+    done = mnas(work, *flags[:-2], "few", "--budget-ms", "1.05x", code=2, quickly=True)
+    assert re.search(r"only \d points are of use, and a surface needs 7", done.stderr)
+    assert trainings(work / "few") == 0
 
-    def fill(*arguments: Any) -> Any:
-        number = points.index(arguments[-1].coefficients)
-        if number in noisy:
-            raise MeasurementError("the machine was too noisy to say.")
-        spec = scale(base, depth=1, width=1 + number / 4, resolution=24)
-        return SimpleNamespace(spec=spec, phi=1.0, verdict=SimpleNamespace(evidence={"latency_ms": 1.9}))
 
-    def grown() -> list[Candidate]:
-        given = {"budget": 2.0, "base_ms": 1.0, "ruler": object(), "seed": 0, "reporter": told, "known": {}}
-        return list(candidates_of(base, points, 32, **given))
+def test_what_is_timed_is_kept_when_a_search_is_killed_between_rounds(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = milliseconds(monkeypatch, [1.0])
+    spread = clock.measure_spread
 
-    monkeypatch.setattr(candidates, "fill_latency", fill)
-    found = grown()
-    assert [candidate.number for candidate in found] == [n for n in range(len(points)) if n not in noisy]
-    assert len(told.warnings) == 2
-    assert "is left out: the machine was too noisy to say. --resume tries it again." in told.warnings[0]
-    counts, said = fitted(found, 2.0, base, len(points))
-    assert all(counts)
-    assert said == ["left out of the surface: 2 could not be measured"]
-    noisy.add(0)
-    with pytest.raises(MeasurementError):
-        grown()
+    def dying(networks: dict[str, NetworkSpec], **rest: Any) -> SimpleNamespace:
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return spread(networks, **rest)
+
+    monkeypatch.setattr(clock, "measure_spread", dying)
+    flags = ("--points", "15", "--budget-ms", "2.5x", "--out", "out")
+    stopped = mnas(work, *SEARCH, *QUICK, *flags, code=None, quickly=True)
+    assert "mnas scale search --resume" in stopped.stderr
+    monkeypatch.setattr(clock, "measure_spread", spread)
+    resumed = result_of(mnas(work, "scale", "search", "--resume", "out", "--json", quickly=True))
+    whole = result_of(mnas(work, *SEARCH, *QUICK, *flags[:-1], "whole", quickly=True))
+    assert resumed["budget"] == whole["budget"]
+    assert sum(point["in_fit"] for point in resumed["points"]) > 6
+
+
+def test_a_damaged_measurement_is_one_message(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    milliseconds(monkeypatch, [1.0])
+    mnas(work, *SEARCH, *QUICK, "--points", "15", "--budget-ms", "2.5x", "--out", "out", quickly=True)
+    with sqlite3.connect(work / "out" / "points.db") as store:
+        store.execute("UPDATE events SET payload = '{}' WHERE kind = 'timed'")
+    store.close()
+    done = mnas(work, "scale", "search", "--resume", "out", code=2, quickly=True)
+    assert re.search(
+        r"points.db is damaged \(event \d+: 'spec'\). Begin anew with --out", " ".join(done.stderr.split())
+    )
 
 
 def test_other_images_than_a_search_began_with_are_refused(work: Path) -> None:
@@ -236,6 +304,7 @@ def test_the_base_is_lowered_so_that_no_point_exceeds_the_images() -> None:
         (("tiny.json", "--data", "photos", "--seeds", "0"), "--seeds must be at least 1"),
         (("tiny.json", "--data", "photos", "--phi", "1", "--to", "2ms"), "one of --phi, --to"),
         (("tiny.json", "--data", "photos", "--budget-ms", "20"), "has no unit"),
+        (("tiny.json", "--data", "photos", "--budget-ms", "0.9x"), "grows nothing: give more than 1x"),
         (("tiny.json", "--data", "digits"), "images of 8 pixels are too small"),
         (("tinny.json", "--data", "photos"), "neither a run directory"),
         (("--resume", "photos"), "is no search for coefficients"),

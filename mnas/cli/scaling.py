@@ -50,8 +50,8 @@ def scale_search(
         str | None,
         typer.Option(
             "--budget-ms",
-            help="Latency on the device that every point is grown to: 20ms. [default: 1.92 times the base's "
-            "multiply-adds]",
+            help="Latency on the device that every point is grown to: 20ms, or 2x for twice the base's own. "
+            "[default: 1.92 times the base's multiply-adds]",
         ),
     ] = None,
     phi: Annotated[str | None, typer.Option(help="Of the family at the end: 1,2. [default: 1,2,3]")] = None,

@@ -1,21 +1,21 @@
 """A network for each point of the grid, all of one cost."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mnas.data import ImageData
-from mnas.errors import InputError, MnasError, SearchError
+from mnas.errors import InputError, SearchError
 from mnas.scalesearch.fit import TERMS
-from mnas.scalesearch.grid import GROWTH, shares_of
-from mnas.search.grow import fill_latency, fill_madds
+from mnas.scalesearch.grid import shares_of
+from mnas.scalesearch.together import NOISY, Gauge, grow_together
+from mnas.search.grow import measured_memory
 from mnas.search.reporting import Reporter
-from mnas.search.ruler import Ruler
 from mnas.search_space import Coefficients, NetworkSpec, network_cost
-from mnas.search_space.rules import compound
+from mnas.search_space.rules import Rule, compound
 from mnas.search_space.spec import LEAST_RESOLUTION
 
-# A point that misses so much of the budget is not compared with the others (chosen here).
+# A point that misses the budget by so much is not compared with the others (chosen here).
 SHORT = 0.1
 
 
@@ -36,6 +36,11 @@ class Candidate:
     spec: NetworkSpec
     phi: float
     latency: Mapping[str, Any]
+
+    @property
+    def cost(self) -> float:
+        """In the unit of the budget."""
+        return float(self.latency["latency_ms"] if self.latency else network_cost(self.spec).madds)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -74,98 +79,80 @@ def fitted_base(spec: NetworkSpec, data: ImageData, points: Sequence[Coefficient
     return replace(spec, num_classes=len(data.classes), resolution=min(spec.resolution // 2 * 2, fits))
 
 
-def candidates_of(
+def grow_candidates(
     base: NetworkSpec,
-    points: Sequence[Coefficients],
+    points: Mapping[int, Coefficients],
     native: int,
+    budget: float,
+    gauge: Gauge,
     *,
-    budget: float | None,
-    base_ms: float | None,
-    ruler: Ruler | None,
-    seed: int,
+    taken: Collection[NetworkSpec],
     reporter: Reporter,
-    known: Mapping[int, Candidate],
-) -> Iterator[Candidate]:
-    """A candidate for each point, those that are known as they are; none where the device is too noisy to tell.
+) -> list[Candidate]:
+    """A candidate for each point that costs about as much as the budget; all are measured together at the end.
+
+    A point whose network does not fit into memory, or cannot be measured, is left out, which is said.
 
     Args:
-        base: fitted to the data.
-        points: of the grid.
+        base: fitted to the data; the gauge knows its cost.
+        points: of the grid, by number.
         native: size of the images in pixels, which no candidate's exceeds.
-        budget: milliseconds; None is 1.92 times the base's multiply-adds.
-        base_ms: what the base takes, where the budget is in ms.
-        ruler: how latency is known, likewise.
-        seed: of measurements.
-        reporter: told of progress.
-        known: candidates of an earlier part, by number.
+        budget: to be filled, in the gauge's unit.
+        gauge: how costs are known.
+        taken: networks of other points.
+        reporter: told of points that are left out.
 
     Raises:
-        InputError: the budget is less than the base's cost.
-        SearchError: coefficients that cannot fill it; a measurement of the published ones failed.
+        SearchError: there is no network for the published point.
+        MeasurementError: a measurement failed.
     """
-    target = GROWTH * network_cost(base).madds
-    for number, point in enumerate(points):
-        if number in known:
-            yield known[number]
-            continue
-        rule = replace(compound(point), most_resolution=native, least_resolution=base.resolution)
-        reporter.progress(number, len(points), f"growing to the budget by {_share_text(point)}")
-        try:
-            if budget is None:
-                scaled = fill_madds(base, target, rule)
-            else:
-                assert ruler is not None
-                assert base_ms is not None
-                scaled = fill_latency(base, budget, base_ms, ruler, seed, reporter, rule)
-        except MnasError as error:
-            published = number == 0  # what all others are compared with
-            if budget is not None and isinstance(error, SearchError) and not published:
-                reporter.warn(f"{_share_text(point)} is left out: {error} --resume tries it again.")
-                continue
-            error.add_note(f"This was the point that grows by {_share_text(point)}.")
-            raise
-        latency = {} if budget is None else dict(scaled.verdict.evidence)
-        yield Candidate(number, point, scaled.spec, scaled.phi, latency)
+    rules = {number: rule_of(point, base, native) for number, point in points.items()}
+    steps, missed = grow_together(base, rules, budget, gauge, taken=taken, memory=measured_memory())
+    final = gauge.measure([step.spec for step in steps.values()], True) if steps else {}
+    missed |= {number: NOISY for number, step in steps.items() if step.spec not in final}
+    for number, why in sorted(missed.items()):
+        if number == 0:  # what all others are compared with
+            raise SearchError(f"there is no network for the published coefficients: {why}")
+        reporter.warn(f"{_share_text(points[number])} is left out: {why}")
+    return [
+        Candidate(number, points[number], step.spec, step.phi, final[step.spec])
+        for number, step in steps.items()
+        if step.spec in final
+    ]
 
 
-def fitted(
-    candidates: Sequence[Candidate], budget: float | None, base: NetworkSpec, wanted: int
-) -> tuple[list[bool], list[str]]:
+def rule_of(point: Coefficients, base: NetworkSpec, native: int) -> Rule:
+    """The compound rule of these coefficients, within the images' size, that shrinks no dimension of the base."""
+    return replace(compound(point), most_resolution=native, least_resolution=base.resolution)
+
+
+def fitted(candidates: Sequence[Candidate], budget: float, wanted: int) -> tuple[list[bool], list[str]]:
     """Whether each candidate counts in the surface, and what has to be said of the others.
 
-    One that costs more than 10 % less than the budget would look worse for it; one that is the network of an earlier
-    point would count twice, with the same accuracies.
+    One that costs over 10 % more or less than the budget would look better or worse for it.
 
     Args:
-        candidates: of all points that could be grown.
-        budget: milliseconds; None is 1.92 times the base's multiply-adds.
-        base: what was grown.
+        candidates: of all points that have a network.
+        budget: multiply-adds or ms.
         wanted: points of the grid.
 
     Raises:
         InputError: too few are left.
     """
-    target = GROWTH * network_cost(base).madds if budget is None else budget
     counts, said = [], []
-    seen: set[NetworkSpec] = set()
     for candidate in candidates:
-        cost = network_cost(candidate.spec).madds if budget is None else candidate.latency["latency_ms"]
-        shape = replace(candidate.spec, dropout=0.0)
-        if cost < (1 - SHORT) * target:
-            said.append(f"{_share_text(candidate.coefficients)} reaches {cost / target:.0%} of the budget")
-        elif shape in seen:
-            said.append(
-                f"{_share_text(candidate.coefficients)} comes to the same network as an earlier point"
-            )
-        counts.append(cost >= (1 - SHORT) * target and shape not in seen)
-        seen.add(shape)
+        share = candidate.cost / budget
+        counts.append(abs(share - 1) <= SHORT)
+        if not counts[-1]:
+            said.append(f"{_share_text(candidate.coefficients)} reaches {share:.0%} of the budget")
     if lost := wanted - len(candidates):
-        said.append(f"{lost} could not be measured")
+        said.append(f"{lost} have no network")
     if sum(counts) <= TERMS:
         raise InputError(
             f"only {sum(counts)} points are of use, and a surface needs {TERMS + 1}: the network or its images are so "
-            f"small that it grows in steps too large for the budget, or the device is too noisy. Left out: "
-            f"{'; '.join(said)}. Take a larger network, larger images, or more --points."
+            f"small that it grows in steps too large for the budget, or not that far, or the device is too noisy. Left "
+            f"out: {'; '.join(said)}. Take a larger network, larger images, a smaller --resolution or budget, or more "
+            "--points."
         )
     if not said:
         return counts, []

@@ -8,9 +8,9 @@ from mnas.errors import SearchError
 from mnas.records import network_fields
 from mnas.scalesearch.candidates import Candidate, fitted
 from mnas.scalesearch.fit import TERMS, Surface, judge
-from mnas.scalesearch.grid import GROWTH, grid, shares_of
+from mnas.scalesearch.grid import grid, shares_of
 from mnas.scalesearch.plan import ScaleFolder, ScalePlan
-from mnas.search_space import Coefficients, NetworkSpec, network_cost
+from mnas.search_space import Coefficients, NetworkSpec
 
 # Trainings by point and seed.
 Trained = dict[tuple[int, int], dict[str, Any]]
@@ -27,7 +27,7 @@ def outcome(
     base: NetworkSpec,
     candidates: Sequence[Candidate],
     trained: Trained,
-    budget: float | None,
+    budget: float,
 ) -> dict[str, Any]:
     """The fitted surface, the verdict, and every point; one with a training that failed stays out of the surface.
 
@@ -37,7 +37,7 @@ def outcome(
         base: what was grown.
         candidates: a network for each point.
         trained: each of them, with each seed.
-        budget: milliseconds; None is 1.92 times the base's multiply-adds.
+        budget: multiply-adds, or ms where the plan says so.
 
     Raises:
         InputError, SearchError: too few points are of use.
@@ -47,7 +47,7 @@ def outcome(
         for candidate in candidates
     }
     means = [_mean(runs[candidate.number]) for candidate in candidates]
-    counts, warnings = fitted(candidates, budget, base, len(grid(plan.points)))
+    counts, warnings = fitted(candidates, budget, len(grid(plan.points)))
     warnings += _failures(runs)
     counts = [
         counted and all(run["accuracy"] is not None for run in runs[candidate.number])
@@ -65,14 +65,13 @@ def outcome(
         points, [value for value, counted in zip(means, counts, strict=True) if counted and value is not None]
     )
     judged = judge(surface, points)
-    madds = {"kind": "madds", "value": GROWTH * network_cost(base).madds}
     return {
         "status": "done",
         "path": str(folder.path),
         "trained": next(run["source"] for run in trained.values() if run["accuracy"] is not None),
         "seeds": plan.seeds,
         "base": network_fields(base),
-        "budget": madds if budget is None else {"kind": "latency", "value": budget},
+        "budget": {"kind": "madds" if plan.budget_ms is None else "latency", "value": budget},
         "points": [
             {**_row(candidate, value, runs[candidate.number], surface.accuracy), "in_fit": counted}
             for candidate, value, counted in zip(candidates, means, counts, strict=True)

@@ -12,7 +12,7 @@ from mnas.family import Growth
 from mnas.files import read_json, write_bytes, write_json
 from mnas.scalesearch.grid import DEFAULT, grid
 from mnas.search_space import NetworkSpec
-from mnas.units import parse_latency_ms
+from mnas.units import parse_factor, parse_latency_ms
 
 FORMAT = 1
 # Trainings of each point, and epochs of each (chosen here: as those of a search's candidates, twice).
@@ -32,8 +32,8 @@ class ScalePlan:
         epochs: of each training.
         images: training images; None is all.
         resolution: of the base in pixels; None is the network's own, as far as the images allow.
-        budget_ms: latency that every point is brought to, as text with a unit; None brings all to 1.92 times the
-            base's multiply-adds.
+        budget_ms: latency that every point is brought to, as text with a unit, or `2x` for twice the base's own; None
+            brings all to 1.92 times the base's multiply-adds.
         phis: of the family that is grown at the end; `latencies`: texts with units, instead.
         measured: whether the family is measured.
         threads: of torch while it trains; `device` as torch names it.
@@ -69,7 +69,24 @@ class ScalePlan:
                 raise InputError(f"--{name} must be at least 1, got {value}.")
         Growth(phis=self.phis, latencies=self.latencies)
         if self.budget_ms is not None:
-            parse_latency_ms(self.budget_ms, what="--budget-ms")
+            budget_in_ms(self.budget_ms, 1.0)
+
+
+def budget_in_ms(text: str, base_ms: float) -> float:
+    """Milliseconds of `20ms`, or of `2x` for a base that takes `base_ms`.
+
+    Raises:
+        InputError: neither of these, or a factor that grows nothing.
+
+    >>> budget_in_ms("1.5x", 4.0)
+    6.0
+    """
+    if not text.strip().lower().endswith("x"):
+        return parse_latency_ms(text, what="--budget-ms")
+    factor = parse_factor(text, what="--budget-ms")
+    if factor <= 1:
+        raise InputError(f"--budget-ms {text!r} grows nothing: give more than 1x, such as 2x.")
+    return factor * base_ms
 
 
 @dataclass(frozen=True, slots=True)

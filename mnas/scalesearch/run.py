@@ -13,18 +13,19 @@ import numpy as np
 from mnas.accuracy.proxy import ProxyAccuracy
 from mnas.data import ImageData, load_data
 from mnas.env import environment
-from mnas.errors import InputError, MeasurementError, MnasError, RunDirectoryError, SearchError
+from mnas.errors import InputError, MeasurementError, MnasError, SearchError
 from mnas.family import Growth, make_ruler, run_conditions, run_host, scale_family
 from mnas.files import write_json
-from mnas.latency import measure_each
 from mnas.rundir import RunDirectory
-from mnas.scalesearch.candidates import Candidate, candidates_of, fitted, fitted_base
+from mnas.scalesearch.candidates import Candidate, fitted, fitted_base, grow_candidates
+from mnas.scalesearch.clock import Clock
 from mnas.scalesearch.grid import GROWTH, grid
+from mnas.scalesearch.kept import Kept, read_kept
 from mnas.scalesearch.outcome import Trained, outcome
 from mnas.scalesearch.page import write_page
 from mnas.scalesearch.plan import ScaleFolder, ScalePlan
+from mnas.scalesearch.together import MultiplyAdds
 from mnas.search.reporting import Reporter
-from mnas.search.ruler import Ruler
 from mnas.search_space import Coefficients, NetworkSpec
 from mnas.search_space.rules import compound
 from mnas.seeds import derive_seed
@@ -32,10 +33,7 @@ from mnas.sources import Source, find_source
 from mnas.store import EventStore
 from mnas.trainer.machine import usable_device
 from mnas.training import TrainingError
-from mnas.units import format_duration, parse_latency_ms
-
-# Seconds of measuring the base in each of three processes (chosen here).
-BASE_S = 4.0
+from mnas.units import format_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +46,6 @@ class _Search:
     data: ImageData
     store: EventStore
     reporter: Reporter
-
-    @property
-    def budget(self) -> float | None:
-        """Milliseconds; None is in multiply-adds."""
-        return None if self.plan.budget_ms is None else parse_latency_ms(self.plan.budget_ms)
 
 
 def start_scale_search(plan: ScalePlan, out: Path | None, reporter: Reporter) -> dict[str, Any]:
@@ -111,13 +104,13 @@ def _go_on(
         search = _Search(folder, plan, base, data, store, reporter)
         try:
             _check_images(search)
-            known, trained = _read(store, folder)
-            ruler, base_ms = _timed_base(search, source)
-            candidates = _candidates(search, known, ruler, base_ms)
-            fitted(candidates, search.budget, base, len(grid(plan.points)))  # enough of them
+            kept = read_kept(store, folder)
+            candidates = _candidates(search, source, kept)
+            budget = kept.budget(plan, base)
+            fitted(candidates, budget, len(grid(plan.points)))  # enough of them
             model = _model(search, candidates)
-            _say_estimate(search, model, candidates, trained)
-            _train(search, model, candidates, trained)
+            _say_estimate(search, model, candidates, kept.trained)
+            _train(search, model, candidates, kept.trained)
         except KeyboardInterrupt:
             reporter.note(
                 f"interrupted; nothing is lost. Go on with: mnas scale search --resume {folder.path}"
@@ -128,7 +121,7 @@ def _go_on(
                 f"what was done is kept in {folder.path}. Go on with: mnas scale search --resume {folder.path}"
             )
             raise
-        result = outcome(folder, plan, base, candidates, trained, search.budget)
+        result = outcome(folder, plan, base, candidates, kept.trained, budget)
         for text in result["warnings"]:
             reporter.warn(text)
         result |= {"source": source.name, "data": data.name}
@@ -190,72 +183,49 @@ def _next_folder() -> Path:
     return Path("scalings") / str(number)
 
 
-def _read(store: EventStore, folder: ScaleFolder) -> tuple[dict[int, Candidate], Trained]:
-    """Candidates by point, and trainings by point and seed."""
-    known: dict[int, Candidate] = {}
-    trained: Trained = {}
-    for event in store.events():
-        try:
-            if event.kind == "point":
-                candidate = Candidate.from_dict(event.payload)
-                known[candidate.number] = candidate
-            elif event.kind == "trained":
-                payload = dict(event.payload)
-                trained[payload["point"], payload["seed"]] = payload
-        except (KeyError, TypeError, ValueError, InputError) as error:
-            raise RunDirectoryError(
-                f"{folder.points} is damaged (event {event.number}: {error}). Begin anew with --out."
-            ) from error
-    return known, trained
+def _candidates(search: _Search, source: Source, kept: Kept) -> list[Candidate]:
+    """A network for each point, in the order of the grid; those that are new are kept."""
+    known, points = kept.candidates, grid(search.plan.points)
+    missing = {number: point for number, point in enumerate(points) if number not in known}
+    if missing:
+        search.reporter.stage(f"growing the base by {len(missing)} sets of coefficients to one budget")
+        timed = search.plan.budget_ms is not None
+        found = grow_candidates(
+            search.base,
+            missing,
+            search.data.native_size,
+            gauge=_clock(search, source, kept) if timed else MultiplyAdds(search.base),
+            budget=kept.budget(search.plan, search.base),
+            taken={candidate.spec for candidate in known.values()},
+            reporter=search.reporter,
+        )
+        search.store.append("point", [candidate.to_dict() for candidate in found])
+        search.store.commit()
+        known |= {candidate.number: candidate for candidate in found}
+    return [known[number] for number in sorted(known)]
 
 
-def _timed_base(search: _Search, source: Source) -> tuple[Ruler | None, float | None]:
-    """How latency is known and what the base takes, where the budget is in milliseconds."""
-    if search.budget is None:
-        return None, None
+def _clock(search: _Search, source: Source, kept: Kept) -> Clock:
+    """Knows the base's milliseconds; raises InputError where these are above the budget."""
     conditions, host = run_conditions(source, None, None), run_host(source, None)
     ruler = make_ruler(search.base, conditions, None, host, search.plan.seed, search.reporter)
-    search.reporter.stage(f"measuring the base on {host.name}")
-    found = measure_each(
-        {"base": search.base},
-        reference=ruler.reference,
-        conditions=conditions,
-        budget_s=BASE_S,
-        seed=derive_seed(search.plan.seed, "base"),
-        host=host,
-        on_progress=search.reporter.progress,
-    )
-    base_ms = found.measurements[0].latency_ms
-    if base_ms >= search.budget:
+    if kept.reference_ms is None:
+        assert ruler.reference_ms is not None
+        kept.reference_ms = ruler.reference_ms
+        search.store.append("reference", [{"reference_ms": kept.reference_ms}])
+    clock = Clock(ruler, kept.reference_ms, kept.timed, search.store, search.plan.seed, search.reporter)
+    if search.base not in clock.known and not clock.measure([search.base], True):
+        raise MeasurementError(f"{host.name} was too noisy to measure the base: end other work on it.")
+    base_ms, budget_ms = kept.timed[0].ms, kept.budget(search.plan, search.base)
+    if base_ms >= budget_ms:
         raise InputError(
             f"the base takes {base_ms:.3g} ms, not less than --budget-ms {search.plan.budget_ms}: give about "
-            f"{GROWTH * base_ms:.2g}ms, which is what the rule grows it to."
+            f"{GROWTH * base_ms:.2g}ms, or 2x for twice what it takes."
         )
-    return ruler, base_ms
-
-
-def _candidates(
-    search: _Search, known: dict[int, Candidate], ruler: Ruler | None, base_ms: float | None
-) -> list[Candidate]:
-    points = grid(search.plan.points)
-    search.reporter.stage(f"growing the base by {len(points)} sets of coefficients to one budget")
-    found = []
-    for candidate in candidates_of(
-        search.base,
-        points,
-        search.data.native_size,
-        budget=search.budget,
-        base_ms=base_ms,
-        ruler=ruler,
-        seed=search.plan.seed,
-        reporter=search.reporter,
-        known=known,
-    ):
-        if candidate.number not in known:
-            search.store.append("point", [candidate.to_dict()])
-            search.store.commit()
-        found.append(candidate)
-    return found
+    search.reporter.note(
+        f"the base takes {base_ms:.3g} ms; points are grown to {budget_ms / base_ms:.2f} times that"
+    )
+    return clock
 
 
 def _model(search: _Search, candidates: Sequence[Candidate]) -> ProxyAccuracy:

@@ -55,7 +55,7 @@ def budget_text(result: Mapping[str, Any]) -> str:
     """The cost that all points were brought to."""
     budget = result["budget"]
     if budget["kind"] == "latency":
-        return f"all grown to {budget['value']:g} ms as measured"
+        return f"all grown to {budget['value']:.3g} ms as measured"
     return f"all grown to {format_count(budget['value'])} multiply-adds"
 
 

@@ -88,7 +88,7 @@ def fill_madds(base: NetworkSpec, target: float, rule: Rule = COMPOUND) -> Scale
         estimate=madds_of,
         judge=counted,
         rule=rule,
-        memory=_memory(),
+        memory=measured_memory(),
         exact=True,
     )
 
@@ -120,7 +120,7 @@ def fill_latency(
         estimate=ruler.estimate,
         judge=_measuring(ruler, seed, reporter) if ruler.measures else _asking(ruler),
         rule=rule,
-        memory=_memory(),
+        memory=measured_memory(),
         exact=not ruler.measures,  # a plug-in says the same again
     )
 
@@ -185,7 +185,7 @@ def _measure_one(ruler: Ruler, spec: NetworkSpec, seed: int, reporter: Reporter)
     return verdict.evidence
 
 
-def _memory() -> int | None:
-    """Bytes that a network may take, None where the system does not tell of its memory."""
+def measured_memory() -> int | None:
+    """Bytes that a network that is measured may take, None where the system does not tell of its memory."""
     memory = memory_bytes()
     return None if memory is None else int(MEMORY_SHARE * memory)
