@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import environment, mnas, result_of, write_photos
+from commands import MODELS, environment, mnas, result_of, write_photos
 
 from mnas.accuracy.proxy import ProxyAccuracy
 from mnas.data import ImageData, Split
@@ -186,7 +186,7 @@ def milliseconds(monkeypatch: pytest.MonkeyPatch, level: list[float]) -> list[in
                     name=name, status="ok", ratio=ratio, ratio_low=ratio, ratio_high=ratio, raw_ms=1.0
                 )
             )
-        return SimpleNamespace(measurements=found)
+        return SimpleNamespace(measurements=found, warnings=())
 
     def ruler(spec: NetworkSpec, conditions: Conditions, *_: object) -> Ruler:
         return Ruler(conditions, spec, reference_ms=10.0)
@@ -212,7 +212,9 @@ def test_a_budget_in_milliseconds(work: Path, monkeypatch: pytest.MonkeyPatch) -
         # The device's speed changed from round to round; milliseconds are those of its beginning.
         if point["in_fit"]:
             assert point["latency_source"] == "measured on this device"
-    assert "all grown to" in (work / "out" / "scaling.html").read_text()
+    used = [point["latency_ms"] for point in points if point["in_fit"]]
+    grown = f"16 points, {len(used)} of them in the surface, grown to {2.5 * base_ms:.3g} ms as measured"
+    assert f"{grown} ({min(used):.3g} to {max(used):.3g})" in (work / "out" / "scaling.html").read_text()
     rounds, count = len(asked), trainings(work / "out")
     again = result_of(mnas(work, "scale", "search", "--resume", "out", "--json", quickly=True))
     assert again["points"] == points
@@ -254,6 +256,17 @@ def test_what_is_timed_is_kept_when_a_search_is_killed_between_rounds(
     whole = result_of(mnas(work, *SEARCH, *QUICK, *flags[:-1], "whole", quickly=True))
     assert resumed["budget"] == whole["budget"]
     assert sum(point["in_fit"] for point in resumed["points"]) > 6
+
+
+def test_milliseconds_of_a_plug_in_are_not_measured_here(work: Path) -> None:
+    (work / "models.py").write_text(MODELS)
+    flags = ("--latency", "models:Latency", "--accuracy", "models:Accuracy", "--trials", "20", "--out", "run")
+    mnas(work, "search", "--target-latency", "30ms", *flags)
+    done = mnas(work, "scale", "search", "run", "--data", "photos", "--budget-ms", "2x", code=2)
+    said = " ".join(done.stderr.split())
+    assert "this run's latencies are those of 'models:Latency'" in said
+    assert "mnas scale search run/baseline.json" in said
+    assert not (work / "scalings").exists()
 
 
 def test_a_damaged_measurement_is_one_message(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,6 +198,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, rounds: list[dict[NetworkSpec, flo
         ratios = next(left)
         assert set(networks.values()) == set(ratios)
         return SimpleNamespace(
+            warnings=["other work"],
             measurements=[
                 SimpleNamespace(
                     name=name,
@@ -208,7 +209,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, rounds: list[dict[NetworkSpec, flo
                     raw_ms=7.0,
                 )
                 for name, spec in networks.items()
-            ]
+            ],
         )
 
     monkeypatch.setattr(clock, "measure_spread", spread)
@@ -228,9 +229,11 @@ def test_a_round_is_brought_to_the_level_of_the_rounds_before(
         ],
     )
     with EventStore.create(tmp_path / "points.db") as store:
-        found = Clock(ruler, 10.0, [], store, 0, Quiet())
+        told = Said()
+        found = Clock(ruler, 10.0, [], store, 0, told)
         # Four processes at .2 of a reference of 10 ms.
         assert found.measure([SMALL], True)[SMALL]["latency_ms"] == pytest.approx(2.0)
+        assert told.warnings == ["other work"]
         fields = found.measure([LARGER], False)
         assert list(fields) == [LARGER]  # what was measured beside it is not asked for
         assert fields[LARGER]["latency_ms"] == pytest.approx(0.4 / 1.1 * 10)

@@ -100,7 +100,7 @@ class Clock:
         self._reporter.stage(f"measuring {len(specs)} network{'s' * (len(specs) != 1)} together")
         others = [spec for spec in self.known if spec not in specs]
         beside = others[: max(0, BESIDE - sum(spec in self.known for spec in specs))]
-        names = {str(number): spec for number, spec in enumerate([*specs, *beside])}
+        names = {f"network {number}": spec for number, spec in enumerate([*specs, *beside], 1)}
         result = measure_spread(
             names,
             reference=self._ruler.reference,
@@ -111,6 +111,9 @@ class Clock:
             host=self._ruler.host,
             on_progress=self._reporter.progress,
         )
+        if careful:
+            for text in result.warnings:
+                self._reporter.warn(text)
         found = {names[item.name]: item for item in result.measurements if item.status != "noisy"}
         levels = [self.known[spec] / item.ratio for spec, item in found.items() if spec in self.known]
         factor = median(levels) if levels else self._reference_ms

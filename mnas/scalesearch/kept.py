@@ -29,9 +29,15 @@ class Kept:
     reference_ms: float | None = None
 
     def budget(self, plan: ScalePlan, base: NetworkSpec) -> float:
-        """What points are grown to: multiply-adds, or ms, for which the base was measured first."""
+        """What points are grown to: multiply-adds, or ms, for which the base was measured first.
+
+        Raises:
+            RunDirectoryError: it was not.
+        """
         if plan.budget_ms is None:
             return GROWTH * network_cost(base).madds
+        if not self.timed:
+            raise RunDirectoryError("the search does not say what its base takes. Begin anew with --out.")
         return budget_in_ms(plan.budget_ms, self.timed[0].ms)
 
 

@@ -16,6 +16,7 @@ from mnas.env import environment
 from mnas.errors import InputError, MeasurementError, MnasError, SearchError
 from mnas.family import Growth, make_ruler, run_conditions, run_host, scale_family
 from mnas.files import write_json
+from mnas.registry import is_reference
 from mnas.rundir import RunDirectory
 from mnas.scalesearch.candidates import Candidate, fitted, fitted_base, grow_candidates
 from mnas.scalesearch.clock import Clock
@@ -26,6 +27,7 @@ from mnas.scalesearch.page import write_page
 from mnas.scalesearch.plan import ScaleFolder, ScalePlan
 from mnas.scalesearch.together import MultiplyAdds
 from mnas.search.reporting import Reporter
+from mnas.search.run import stored_config
 from mnas.search_space import Coefficients, NetworkSpec
 from mnas.search_space.rules import compound
 from mnas.seeds import derive_seed
@@ -64,6 +66,7 @@ def start_scale_search(plan: ScalePlan, out: Path | None, reporter: Reporter) ->
         MeasurementError, SearchError: a measurement failed, or too many trainings for a surface; what was done is kept.
     """
     source = find_source(plan.source, plan.network)
+    _check_latency(plan, source)
     data = _load(plan, source.spec, reporter)
     base = fitted_base(_at_resolution(source.spec, plan), data, grid(plan.points))
     compound(Coefficients()).check(base)
@@ -136,6 +139,17 @@ def _go_on(
 def _write(folder: ScaleFolder, result: Mapping[str, Any]) -> None:
     write_json(folder.result, result)
     write_page(result, folder.page)
+
+
+def _check_latency(plan: ScalePlan, source: Source) -> None:
+    """Raises InputError where a run's milliseconds are a plug-in's: those measured here are another device's."""
+    latency = None if source.run is None else stored_config(source.run).latency
+    if plan.budget_ms is not None and latency is not None and is_reference(latency):
+        raise InputError(
+            f"this run's latencies are those of {latency!r}, and --budget-ms is what networks take as measured. Leave "
+            f"it out for a budget in multiply-adds, or name the network's file to measure on this device: mnas scale "
+            f"search {plan.source}/{plan.network}.json"
+        )
 
 
 def _load(plan: ScalePlan, spec: NetworkSpec, reporter: Reporter) -> ImageData:

@@ -16,6 +16,7 @@ def scale_text(result: Mapping[str, Any]) -> str:
         "alpha",
         "beta",
         "gamma",
+        "phi",
         "pixels",
         "MAdds",
         *(["latency"] if timed else []),
@@ -28,6 +29,7 @@ def scale_text(result: Mapping[str, Any]) -> str:
         rows.append(
             [
                 *(f"{c[name]:.3f}" for name in ("alpha", "beta", "gamma")),
+                f"{point['phi']:.2f}",
                 str(point["resolution"]),
                 format_count(point["madds"]),
                 *([f"{point['latency_ms']:.2f} ms"] if timed else []),
@@ -39,7 +41,7 @@ def scale_text(result: Mapping[str, Any]) -> str:
         [
             table(header, rows),
             "",
-            f"{len(rows)} points, {budget_text(result)}; each {result['trained']}, {result['seeds']} times",
+            f"{budget_text(result)}; each {result['trained']}, {result['seeds']} times",
             verdict_text(result),
             result["caveat"],
             "",
@@ -52,11 +54,16 @@ def scale_text(result: Mapping[str, Any]) -> str:
 
 
 def budget_text(result: Mapping[str, Any]) -> str:
-    """The cost that all points were brought to."""
-    budget = result["budget"]
+    """How many points there are, and the cost that they were brought to."""
+    points, budget = result["points"], result["budget"]
+    used = [point for point in points if point["in_fit"]]
     if budget["kind"] == "latency":
-        return f"all grown to {budget['value']:.3g} ms as measured"
-    return f"all grown to {format_count(budget['value'])} multiply-adds"
+        costs = [point["latency_ms"] for point in used]
+        grown = f"{budget['value']:.3g} ms as measured ({min(costs):.3g} to {max(costs):.3g})"
+    else:
+        least, most = (format_count(end(point["madds"] for point in used)) for end in (min, max))
+        grown = f"{format_count(budget['value'])} multiply-adds ({least} to {most})"
+    return f"{len(points)} points, {len(used)} of them in the surface, grown to {grown}"
 
 
 def verdict_text(result: Mapping[str, Any]) -> str:
