@@ -5,8 +5,12 @@ import hashlib
 import json
 import os
 import tempfile
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import tomli_w
 
 from mnas.errors import RunDirectoryError
 
@@ -56,6 +60,25 @@ def make_folder(path: Path) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Writes indented JSON; NaN and infinity are refused by the encoder."""
     write_bytes(path, (json.dumps(data, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_toml(path: Path, data: Mapping[str, Any]) -> None:
+    """Writes TOML, which knows no None."""
+    write_bytes(path, tomli_w.dumps(data).encode())
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Reads TOML.
+
+    Raises:
+        RunDirectoryError: missing, or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise RunDirectoryError(f"cannot read {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RunDirectoryError(f"{path} is not TOML: {error}.") from error
 
 
 def read_json(path: Path, *, max_bytes: int = 64 << 20) -> Any:

@@ -5,17 +5,14 @@ import errno
 import fcntl
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import IO, Any
 
-import tomli_w
-
 from mnas.errors import RunDirectoryError
-from mnas.files import write_bytes
+from mnas.files import read_toml, write_bytes, write_toml
 
 FORMAT = 1
 # With the label of a target where there are several.
@@ -153,7 +150,7 @@ class RunDirectory:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes the resolved configuration, with the format of the run."""
-        write_bytes(self.config, tomli_w.dumps({"format": FORMAT, **config}).encode())
+        write_toml(self.config, {"format": FORMAT, **config})
 
     def read_config(self) -> dict[str, Any]:
         """The stored configuration with its `format`.
@@ -161,12 +158,7 @@ class RunDirectory:
         Raises:
             RunDirectoryError: unreadable, or not TOML.
         """
-        try:
-            return tomllib.loads(self.config.read_text())
-        except OSError as error:
-            raise RunDirectoryError(f"cannot read {self.config}: {error.strerror}.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RunDirectoryError(f"{self.config} is damaged: {error}.") from error
+        return read_toml(self.config)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

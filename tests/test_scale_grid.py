@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mnas.errors import InputError
-from mnas.scalesearch.fit import Surface, chance_of, judge
+from mnas.scalesearch.fit import Surface, between, chance_of, is_between, judge
 from mnas.scalesearch.grid import GROWTH, PUBLISHED, coefficients_of, grid, shares_of
 from mnas.search_space import Coefficients
 
@@ -62,6 +62,31 @@ def test_a_surface_without_noise_is_found_exactly() -> None:
     assert found.gain == pytest.approx(0.1 * ((d - 0.6) ** 2 + (w - 0.2) ** 2))
     assert found.verdict == "better"
     assert found.recommended == found.best
+
+
+def test_nothing_is_recommended_beyond_the_points_that_count() -> None:
+    """A hill whose top is at resolution alone, where no point could be grown: the best of the rest is next to it."""
+    points = [c for c in grid(21) if shares_of(c)[2] < 0.75]
+    values = [made_up(*shares_of(c)[:2], 0.1, (0.0, 0.0)) for c in points]
+    found = judge(Surface.fit(points, values), points)
+    most = max(shares_of(c)[2] for c in points)
+    assert most < 0.75
+    assert shares_of(found.best)[2] == pytest.approx(most, abs=0.021)
+    assert found.gain > 0
+    whole = grid(21)
+    far = judge(Surface.fit(whole, [made_up(*shares_of(c)[:2], 0.1, (0.0, 0.0)) for c in whole]), whole)
+    assert shares_of(far.best) == pytest.approx((0.0, 0.0, 1.0))
+    assert len(between(points)) < len(between(whole))
+
+
+def test_a_place_is_between_others_within_their_hull() -> None:
+    square = np.array([[0.0, 0.0], [0.4, 0.0], [0.0, 0.4], [0.4, 0.4]])
+    for place, inside in (((0.2, 0.1), True), ((0.4, 0.2), True), ((0.4, 0.4), True), ((0.41, 0.2), False)):
+        assert is_between(place, square) == inside
+    line = np.array([[0.0, 0.0], [0.2, 0.2], [0.4, 0.4]])
+    assert is_between((0.1, 0.1), line)
+    assert not is_between((0.1, 0.2), line)
+    assert not is_between((0.5, 0.5), line)
 
 
 def test_standard_errors_are_those_of_many_draws() -> None:

@@ -21,6 +21,8 @@ TERMS = 6
 STANDARD_ERRORS = 2.0
 # Steps of a share in which the surface is looked at for its top (chosen here).
 STEPS = 50
+# Shares nearer than this are the same: rounding errors of logarithms.
+NEARLY = 1e-6
 # Searches without any difference that tell how often chance does as well (chosen here: a standard error of 1 %).
 DRAWS = 2000
 
@@ -74,9 +76,9 @@ class Surface:
         variance = float(change @ self.covariance @ change)
         return float(change @ self.coefficients), sqrt(max(0.0, variance))
 
-    def top(self) -> Coefficients:
-        """The coefficients of greatest accuracy on the surface, no share negative, in steps of 1/50."""
-        return max(_net(), key=self.accuracy)
+    def top(self, points: Sequence[Coefficients]) -> Coefficients:
+        """The coefficients of greatest accuracy among those between the points, see `between`."""
+        return max(between(points), key=self.accuracy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +110,9 @@ def judge(surface: Surface, points: Sequence[Coefficients]) -> Judged:
 
     Args:
         surface: fitted to the points.
-        points: of the grid.
+        points: that it is fitted to; nothing is recommended beyond them.
     """
-    best = surface.top()
+    best = surface.top(points)
     gain, std = surface.gain(best)
     better = gain > STANDARD_ERRORS * std and gain > 0
     chance = chance_of(gain / std, points) if std > 0 else float(gain <= 0)
@@ -122,19 +124,46 @@ def chance_of(quotient: float, points: Sequence[Coefficients]) -> float:
 
     Args:
         quotient: the gain over its standard error.
-        points: of the grid.
+        points: that the surface is fitted to.
     """
     design = np.array([_terms(*shares_of(point)[:2]) for point in points])
     noise = np.random.default_rng(0).normal(size=(len(points), DRAWS))
     inverse = np.linalg.inv(design.T @ design)
     found = inverse @ design.T @ noise
     left = ((noise - design @ found) ** 2).sum(axis=0) / (len(points) - TERMS)
-    changes = np.array([_terms(*shares_of(c)[:2]) for c in _net()]) - _terms(*shares_of(PUBLISHED)[:2])
+    changes = np.array([_terms(*shares_of(c)[:2]) for c in between(points)]) - _terms(
+        *shares_of(PUBLISHED)[:2]
+    )
     gains = changes @ found
     tops = gains.argmax(axis=0)
     spread = np.einsum("ij,jk,ik->i", changes, inverse, changes)[tops]
     quotients = gains.max(axis=0) / np.sqrt(np.maximum(spread * left, 1e-300))
     return float(np.mean(quotients >= quotient))
+
+
+def between(points: Sequence[Coefficients]) -> list[Coefficients]:
+    """The points, and every way to share the growth in steps of 1/50 that lies between them: in their convex hull.
+
+    Beyond it a quadratic is a guess: where points could not be grown to the budget, their corner is not judged.
+    """
+    places = np.array([shares_of(point)[:2] for point in points])
+    return [*points, *(c for c in _net() if is_between(shares_of(c)[:2], places))]
+
+
+def is_between(place: Sequence[float], places: Array) -> bool:
+    """Whether a place is in the convex hull of others `(n, 2)`.
+
+    It is where they leave no gap of more than half a turn, as seen from there.
+
+    >>> corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> is_between((0.3, 0.3), corners), is_between((0.5, 0.5), corners), is_between((0.6, 0.5), corners)
+    (True, True, False)
+    """
+    away = places - np.asarray(place)
+    if (np.abs(away).max(axis=1) < NEARLY).any():
+        return True
+    angles = np.sort(np.arctan2(away[:, 1], away[:, 0]))
+    return float(np.diff(angles, append=angles[0] + 2 * np.pi).max()) <= np.pi + NEARLY
 
 
 @cache

@@ -53,6 +53,8 @@ def outcome(
         counted and all(run["accuracy"] is not None for run in runs[candidate.number])
         for candidate, counted in zip(candidates, counts, strict=True)
     ]
+    if not counts[0]:
+        warnings.append("the published point is left out: gains are over what the surface says there")
     if sum(counts) <= TERMS:
         raise SearchError(
             f"only {sum(counts)} points are of use, and a surface needs {TERMS + 1}. {'; '.join(warnings)}. Begin anew "

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from mnas.files import write_bytes
 from mnas.report import words
 from mnas.report.figure import ACCENT, INK, Figure, layout_of, per_cent, short
 from mnas.report.offline import figure_json, own, plotly, policy, template
+from mnas.scalesearch.fit import is_between
 from mnas.scalesearch.text import budget_text, verdict_text
 
 # Steps of a share in which the surface is drawn (chosen here).
@@ -39,12 +41,14 @@ def render_page(result: Mapping[str, Any]) -> str:
 
 
 def _surface(result: Mapping[str, Any]) -> Figure:
-    """Contours over the shares of depth and width, with the points, the published one and the top."""
+    """Contours over the shares of depth and width between the points that count; all points, the published one."""
     b = result["surface"]["coefficients"]
     shares = [number / STEPS for number in range(STEPS + 1)]
 
+    used = np.array([row["shares"][:2] for row in result["points"] if row["in_fit"]])
+
     def height(depth: float, width: float) -> float | None:
-        if depth + width > 1 + 1e-9:  # no share is negative
+        if not is_between((depth, width), used):  # what the surface says there is a guess
             return None
         terms = (1.0, depth, width, depth * depth, depth * width, width * width)
         return per_cent(sum(factor * term for factor, term in zip(b, terms, strict=True)))
@@ -58,10 +62,14 @@ def _surface(result: Mapping[str, Any]) -> Figure:
         "hovertemplate": "%{x:.0f} % depth, %{y:.0f} % width: %{z:.2f} %<extra>fitted</extra>", "showscale": True,
     }  # fmt: skip
     rows = result["points"]
-    grid = _points("trained", rows[1:], {"size": 9, "color": "#ffffff", "line": {"color": INK, "width": 1.5}})
+    inside, outside = ([row for row in rows[1:] if row["in_fit"] == counts] for counts in (True, False))
+    grid = _points("trained", inside, {"size": 9, "color": "#ffffff", "line": {"color": INK, "width": 1.5}})
+    left_out = _points(
+        "left out", outside, {"size": 8, "color": INK, "symbol": "x-thin", "line": {"width": 1.5}}
+    )
     published = _points("published", rows[:1], {"size": 13, "color": ACCENT, "symbol": "star"})
     layout = layout_of("share of depth, %", "share of width, % (the rest is resolution's)")
-    return {"data": [contour, grid, published], "layout": layout}
+    return {"data": [contour, grid, *([left_out] if outside else []), published], "layout": layout}
 
 
 def _points(name: str, rows: list[Mapping[str, Any]], marker: Figure) -> Figure:

@@ -1,15 +1,11 @@
 """What a search for scaling coefficients was asked for, and the folder that it is kept in."""
 
-import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
-
-import tomli_w
 
 from mnas.errors import InputError, RunDirectoryError
 from mnas.family import Growth
-from mnas.files import read_json, write_bytes, write_json
+from mnas.files import read_json, read_toml, write_json, write_toml
 from mnas.scalesearch.grid import DEFAULT, grid
 from mnas.search_space import NetworkSpec
 from mnas.units import parse_factor, parse_latency_ms
@@ -106,7 +102,7 @@ class ScaleFolder:
     def write(self, plan: ScalePlan, base: NetworkSpec) -> None:
         """The plan and the network, before anything is trained."""
         kept = {name: value for name, value in asdict(plan).items() if value is not None}
-        write_bytes(self.config, tomli_w.dumps({"format": FORMAT, **kept}).encode())
+        write_toml(self.config, {"format": FORMAT, **kept})
         write_json(self.base, base.to_dict())
 
     def read(self) -> tuple[ScalePlan, NetworkSpec]:
@@ -120,8 +116,8 @@ class ScaleFolder:
                 f"{self.path} is no search for coefficients: it has no {self.config.name}. Begin one: "
                 "mnas scale search NETWORK --data FOLDER"
             )
+        stored = read_toml(self.config)
         try:
-            stored: dict[str, Any] = tomllib.loads(self.config.read_text())
             if stored.pop("format", None) != FORMAT:
                 raise InputError(f"expected format {FORMAT}")
             unknown = sorted(set(stored) - {field.name for field in fields(ScalePlan)})
@@ -130,5 +126,5 @@ class ScaleFolder:
             for name in ("phis", "latencies"):
                 stored[name] = tuple(stored.get(name, ()))
             return ScalePlan(**stored), NetworkSpec.from_dict(read_json(self.base))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, InputError) as error:
+        except (TypeError, InputError) as error:
             raise RunDirectoryError(f"{self.config} or {self.base} is damaged: {error}") from error

@@ -25,7 +25,7 @@ from mnas.scalesearch.kept import Kept, read_kept
 from mnas.scalesearch.outcome import Trained, outcome
 from mnas.scalesearch.page import write_page
 from mnas.scalesearch.plan import ScaleFolder, ScalePlan
-from mnas.scalesearch.together import MultiplyAdds
+from mnas.scalesearch.together import ROUNDS, MultiplyAdds
 from mnas.search.reporting import Reporter
 from mnas.search.run import stored_config
 from mnas.search_space import Coefficients, NetworkSpec
@@ -237,7 +237,8 @@ def _clock(search: _Search, source: Source, kept: Kept) -> Clock:
             f"{GROWTH * base_ms:.2g}ms, or 2x for twice what it takes."
         )
     search.reporter.note(
-        f"the base takes {base_ms:.3g} ms; points are grown to {budget_ms / base_ms:.2f} times that"
+        f"the base takes {base_ms:.3g} ms; points are grown to {budget_ms / base_ms:.2f} times that, in at most "
+        f"{ROUNDS} rounds of measuring and one with care"
     )
     return clock
 

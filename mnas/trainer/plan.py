@@ -1,16 +1,13 @@
 """What a training was asked for and where its files are: `recipe.toml` and the folder around it."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Self
 
-import tomli_w
-
 from mnas.errors import InputError, RunDirectoryError
-from mnas.files import make_folder, write_bytes
+from mnas.files import make_folder, read_toml, write_toml
 from mnas.trainer.presets import preset
 from mnas.trainer.recipe import Recipe
 
@@ -125,7 +122,7 @@ def make_recipe(name: str | None, file: Path | None, changes: Mapping[str, Any])
         RunDirectoryError: the file cannot be read.
         InputError: no such preset, unknown fields, values outside their domains.
     """
-    stored = dict(_read_toml(file).get("recipe", {})) if file is not None else {}
+    stored = dict(read_toml(file).get("recipe", {})) if file is not None else {}
     base = name or stored.pop("preset", DEFAULT_PRESET)
     stored.pop("preset", None)
     return preset(str(base), **{**stored, **changes})
@@ -141,7 +138,7 @@ def write_plan(folder: TrainingFolder, plan: Plan, recipe: Recipe, images: Mappi
         images: what tells one data set from another when the training goes on.
     """
     tables = {"run": plan.to_dict(), "recipe": recipe.to_dict(), "images": dict(images)}
-    write_bytes(folder.recipe, tomli_w.dumps({"format": FORMAT, **tables}).encode())
+    write_toml(folder.recipe, {"format": FORMAT, **tables})
 
 
 def read_plan(folder: TrainingFolder) -> tuple[Plan, Recipe, dict[str, Any]]:
@@ -152,7 +149,7 @@ def read_plan(folder: TrainingFolder) -> tuple[Plan, Recipe, dict[str, Any]]:
     """
     if not folder.recipe.is_file():
         raise RunDirectoryError(f"{folder.path} is not a training: it has no recipe.toml.")
-    stored = _read_toml(folder.recipe)
+    stored = read_toml(folder.recipe)
     if stored.get("format") != FORMAT:
         raise RunDirectoryError(
             f"{folder.path} was written in training format {stored.get('format')!r}; "
@@ -162,12 +159,3 @@ def read_plan(folder: TrainingFolder) -> tuple[Plan, Recipe, dict[str, Any]]:
         return Plan.from_dict(stored["run"]), Recipe.from_dict(stored["recipe"]), stored["images"]
     except (KeyError, InputError) as error:
         raise RunDirectoryError(f"{folder.recipe} is damaged: {error}") from error
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text())
-    except OSError as error:
-        raise RunDirectoryError(f"cannot read {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RunDirectoryError(f"{path} is not TOML: {error}.") from error
