@@ -1,6 +1,7 @@
 """A whole search for scaling coefficients at a stated budget; prints one JSON object.
 
     python benchmarks/scaling_grid.py --data fashion-mnist [--network mnasnet_small] [--images 5000] [--epochs 3]
+        [--budget-ms 2x]
 
 The base is the network at the images' size. What it will take is said first; `seconds_per_training` and `seconds` are
 what it took, and `--out` is where it can be resumed (`mnas scale search --resume`).
@@ -57,7 +58,13 @@ def main() -> None:
     with ConsoleReporter() as reporter, tempfile.TemporaryDirectory() as folder:
         result = start_scale_search(plan, options.out or Path(folder) / "grid", reporter)
     rows = [
-        [*point["coefficients"].values(), point["resolution"], point["madds"], point["accuracies"]]
+        {
+            **point["coefficients"],
+            **{
+                name: point.get(name)
+                for name in ("phi", "resolution", "madds", "latency_ms", "in_fit", "accuracies")
+            },
+        }
         for point in result["points"]
     ]
     device = {"device": this_device().to_dict(), "load": os.getloadavg()}

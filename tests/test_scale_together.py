@@ -16,7 +16,7 @@ from commands import Said
 from mnas.errors import InputError, SearchError
 from mnas.latency import Conditions, reference_for
 from mnas.scalesearch import clock
-from mnas.scalesearch.candidates import fitted, grow_candidates, rule_of
+from mnas.scalesearch.candidates import Candidate, fitted, grow_candidates, rule_of
 from mnas.scalesearch.clock import Clock, Timed, pooled
 from mnas.scalesearch.grid import GROWTH, grid
 from mnas.scalesearch.plan import budget_in_ms
@@ -169,6 +169,19 @@ def test_what_does_not_fit_into_memory_and_what_others_have_is_not_taken() -> No
     first, _ = grow_together(BASE, {8: RULES[8]}, budget, gauge, taken=(), memory=None)
     other, _ = grow_together(BASE, {8: RULES[8]}, budget, gauge, taken={first[8].spec}, memory=None)
     assert other[8].spec != first[8].spec
+
+
+def test_points_that_hardly_grow_are_said_to_tell_little() -> None:
+    found = [
+        Candidate(
+            number, POINTS[number], replace(BASE, resolution=160 + 2 * number), phi, {"latency_ms": 2.0}
+        )
+        for number, phi in enumerate((0.02, 0.1, 0.2, 0.3, 1.0, 1.5, 2.0))
+    ]
+    counts, (said,) = fitted(found, 2.0, 7)
+    assert all(counts)
+    assert "half of the points grew by a phi of at most 0.30" in said
+    assert fitted([replace(one, phi=one.phi + 0.2) for one in found], 2.0, 7) == (counts, [])
 
 
 def test_points_off_the_budget_on_either_side_stay_out_of_the_surface() -> None:

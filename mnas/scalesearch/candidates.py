@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 from mnas.data import ImageData
@@ -17,6 +18,8 @@ from mnas.search_space.spec import LEAST_RESOLUTION
 
 # A point that misses the budget by so much is not compared with the others (chosen here).
 SHORT = 0.1
+# Half of the phi that a factor of 1.92 takes in multiply-adds, before anything is rounded (chosen here).
+LITTLE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +157,14 @@ def fitted(candidates: Sequence[Candidate], budget: float, wanted: int) -> tuple
             f"out: {'; '.join(said)}. Take a larger network, larger images, a smaller --resolution or budget, or more "
             "--points."
         )
-    if not said:
-        return counts, []
-    return counts, [f"left out of the surface: {'; '.join(said)}"]
+    told = [f"left out of the surface: {'; '.join(said)}"] if said else []
+    grown = median(candidate.phi for candidate, counted in zip(candidates, counts, strict=True) if counted)
+    if grown < LITTLE:
+        told.append(
+            f"half of the points grew by a phi of at most {grown:.2f}: rounding depths up takes most of the budget, "
+            "and little is left in which coefficients could differ. A larger budget tells more."
+        )
+    return counts, told
 
 
 def _share_text(point: Coefficients) -> str:

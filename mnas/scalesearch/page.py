@@ -12,7 +12,7 @@ from mnas.report import words
 from mnas.report.figure import ACCENT, INK, Figure, layout_of, per_cent, short
 from mnas.report.offline import figure_json, own, plotly, policy, template
 from mnas.scalesearch.fit import is_between
-from mnas.scalesearch.text import budget_text, verdict_text
+from mnas.scalesearch.text import budget_text, times_text, verdict_text
 
 # Steps of a share in which the surface is drawn (chosen here).
 STEPS = 40
@@ -30,6 +30,7 @@ def render_page(result: Mapping[str, Any]) -> str:
         result=result,
         budget=budget_text(result),
         verdict=verdict_text(result),
+        times=times_text(result),
         timed=result["budget"]["kind"] == "latency",
         figures={"surface": figure_json(_surface(result))},
         words=words,

@@ -110,7 +110,8 @@ def _go_on(
             kept = read_kept(store, folder)
             candidates = _candidates(search, source, kept)
             budget = kept.budget(plan, base)
-            fitted(candidates, budget, len(grid(plan.points)))  # enough of them
+            for text in fitted(candidates, budget, len(grid(plan.points)))[1]:
+                reporter.note(text)  # before an hour goes into them
             model = _model(search, candidates)
             _say_estimate(search, model, candidates, kept.trained)
             _train(search, model, candidates, kept.trained)

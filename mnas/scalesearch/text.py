@@ -24,7 +24,7 @@ def scale_text(result: Mapping[str, Any]) -> str:
         "fitted",
     ]
     rows = []
-    for number, point in enumerate(result["points"]):
+    for point in result["points"]:
         c = point["coefficients"]
         rows.append(
             [
@@ -34,14 +34,15 @@ def scale_text(result: Mapping[str, Any]) -> str:
                 format_count(point["madds"]),
                 *([f"{point['latency_ms']:.2f} ms"] if timed else []),
                 "failed" if point["accuracy"] is None else f"{point['accuracy']:.2%}",
-                f"{point['fitted']:.2%}{'' if point['in_fit'] else ' (left out)'}{'  <- published' * (number == 0)}",
+                f"{point['fitted']:.2%}" if point["in_fit"] else "left out",
             ]
         )
     return "\n".join(
         [
             table(header, rows),
             "",
-            f"{budget_text(result)}; each {result['trained']}, {result['seeds']} times",
+            f"{budget_text(result)}; the first is the published one",
+            f"each {result['trained']}, {times_text(result)}",
             verdict_text(result),
             result["caveat"],
             "",
@@ -64,6 +65,11 @@ def budget_text(result: Mapping[str, Any]) -> str:
         least, most = (format_count(end(point["madds"] for point in used)) for end in (min, max))
         grown = f"{format_count(budget['value'])} multiply-adds ({least} to {most})"
     return f"{len(points)} points, {len(used)} of them in the surface, grown to {grown}"
+
+
+def times_text(result: Mapping[str, Any]) -> str:
+    """How often each point was trained."""
+    return "once" if result["seeds"] == 1 else f"{result['seeds']} times"
 
 
 def verdict_text(result: Mapping[str, Any]) -> str:
