@@ -66,8 +66,10 @@ def test_a_search_uses_the_kept_calibration_and_fills_a_target_above_the_range(
     assert 0 < calibration["fastest_ms"] < calibration["slowest_ms"] < 9
     scaled = result["scaled"]
     assert result["baseline"]["latency_ms"] < scaled["latency_ms"]
-    # The interval's upper end and the plain wall clock are both within; a noisy machine leaves more room than 5 %.
-    assert 0.8 * 9 < max(scaled["latency_high_ms"], scaled["latency_raw_ms"]) <= 9
+    # The interval's upper end and the plain wall clock are both within; a noisy machine leaves more room than 5 %, and
+    # says so.
+    assert 0.7 * 9 < max(scaled["latency_high_ms"], scaled["latency_raw_ms"]) <= 9
+    assert scaled["latency_ms"] >= 0.95 * 9 or "the scaled network fills only" in said
     session = onnxruntime.InferenceSession(folder / "run" / "scaled.onnx", providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape == [1, 3, scaled["resolution"], scaled["resolution"]]
 

@@ -154,7 +154,7 @@ def test_runs_of_another_format_and_other_folders_are_refused(tmp_path: Path) ->
     with pytest.raises(RunDirectoryError, match="format 7"):
         RunDirectory.open(tmp_path)
     (tmp_path / "config.toml").write_text("format = \n")
-    with pytest.raises(RunDirectoryError, match="damaged"):
+    with pytest.raises(RunDirectoryError, match="is not TOML"):
         RunDirectory.open(tmp_path)
 
 
