@@ -5,7 +5,7 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -15,6 +15,8 @@ from mnas.errors import RunDirectoryError
 from mnas.files import read_toml, write_bytes, write_toml
 
 FORMAT = 1
+# What runs and searches for coefficients lie in where no folder was named.
+DEFAULT_FOLDERS = ("runs", "scalings")
 # With the label of a target where there are several.
 _OUTPUT = re.compile(r"(baseline|scaled)(-[0-9.+][0-9A-Za-zµ.+-]*)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -66,13 +68,17 @@ class RunDirectory:
         return [file for file in found if _OUTPUT.fullmatch(file.stem)]
 
     @classmethod
-    def create(cls, out: Path | None) -> "RunDirectory":
+    def create(cls, out: Path | None, *, resume: str = "mnas resume") -> "RunDirectory":
         """A new, empty run directory; `runs/<date>-<n>` where `out` is None.
+
+        Args:
+            out: where.
+            resume: the command that goes on with one that is there.
 
         Raises:
             RunDirectoryError: it exists and is not empty, or cannot be made.
         """
-        path = (out if out is not None else _next_free(Path("runs"))).absolute()
+        path = (out if out is not None else _next_free(Path(DEFAULT_FOLDERS[0]))).absolute()
         if _NAME.fullmatch(path.name) is None:
             raise RunDirectoryError(
                 f"{path.name!r} is no name for a run: letters, digits, '.', '_' and '-', at most 64, "
@@ -82,7 +88,7 @@ class RunDirectory:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise RunDirectoryError(
-                    f"{path} exists and is not empty. Continue it with: mnas resume {path} "
+                    f"{path} exists and is not empty. Continue it with: {resume} {path} "
                     f"- or choose another folder with --out."
                 )
             probe = path / ".write-test"
@@ -123,19 +129,9 @@ class RunDirectory:
 
     def discard(self) -> None:
         """Removes what a run that never began has left; anything that is not ours stays."""
-        trials = [f"{self.trials.name}{end}" for end in ("", "-wal", "-shm")]
-        for name in (
-            self.config.name,
-            self.space.name,
-            self.environment.name,
-            self.calibration.name,
-            *trials,
-            ".lock",
-        ):
-            (self.path / name).unlink(missing_ok=True)
-        for folder in (self.supernet, self.path):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        with contextlib.suppress(OSError):
+            self.supernet.rmdir()
+        discard_folder(self.path, (self.config, self.space, self.environment, self.calibration), self.trials)
 
     def keep_space(self, file: Path) -> None:
         """Copies the file of the user's own space, so that a resumed run searches the same.
@@ -186,6 +182,22 @@ class RunDirectory:
             file.write(f"process {os.getpid()}")
             file.flush()
             yield
+
+
+def discard_folder(path: Path, files: Iterable[Path], store: Path) -> None:
+    """Removes these files, a store and the lock; then the folder and a default folder around it, if they are empty.
+
+    Args:
+        path: the folder.
+        files: in it, there or not.
+        store: its `EventStore`'s file.
+    """
+    stores = (store.with_name(store.name + end) for end in ("", "-wal", "-shm"))
+    for file in (*files, *stores, path / ".lock"):
+        file.unlink(missing_ok=True)
+    for folder in (path, *([path.parent] if path.parent.name in DEFAULT_FOLDERS else [])):
+        with contextlib.suppress(OSError):  # something that is not ours is in it
+            folder.rmdir()
 
 
 def _next_free(parent: Path) -> Path:

@@ -21,7 +21,7 @@ from mnas.errors import InputError, MeasurementError
 from mnas.latency import Conditions
 from mnas.protocols import AccuracyEstimate
 from mnas.scalesearch import clock, run
-from mnas.scalesearch.candidates import fitted_base
+from mnas.scalesearch.candidates import Candidate, fitted_base
 from mnas.scalesearch.grid import GROWTH, grid
 from mnas.search.ruler import Ruler
 from mnas.search_space import NetworkSpec, StageSpec, network_cost
@@ -233,7 +233,38 @@ def test_a_budget_below_the_base_and_too_few_points_are_one_message(
     )
     done = mnas(work, *flags[:-2], "few", "--budget-ms", "1.05x", code=2, quickly=True)
     assert re.search(r"only \d points are of use, and a surface needs 7", done.stderr)
-    assert trainings(work / "few") == 0
+    # Nothing that could go on is left behind.
+    assert not (work / "out").exists()
+    assert not (work / "few").exists()
+    mnas(work, *SEARCH, *QUICK, "--budget-ms", "0.001ms", code=2, quickly=True)
+    assert not (work / "scalings").exists()
+
+
+def test_too_few_points_where_some_were_too_noisy_can_be_tried_again(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    milliseconds(monkeypatch, [1.0])
+    grow, asked = run.grow_candidates, []
+
+    def noisy(*arguments: Any, **rest: Any) -> list[Candidate]:
+        asked.append(list(arguments[1]))
+        return grow(*arguments, **rest)[:4] if len(asked) == 1 else grow(*arguments, **rest)
+
+    monkeypatch.setattr(run, "grow_candidates", noisy)
+    flags = ("--points", "15", "--budget-ms", "2.5x", "--out", "out")
+    done = mnas(work, *SEARCH, *QUICK, *flags, code=2, quickly=True)
+    assert re.search(r"only \d points are of use.*12 have no network", " ".join(done.stderr.split()))
+    assert "Go on with: mnas scale search --resume" in " ".join(done.stderr.split())
+    result = result_of(mnas(work, "scale", "search", "--resume", "out", "--json", quickly=True))
+    assert asked == [list(range(16)), list(range(4, 16))]
+    assert len({(point["params"], point["madds"]) for point in result["points"]}) == 16
+
+
+def test_a_folder_that_is_there_is_gone_on_with_by_its_own_command(work: Path) -> None:
+    (work / "out").mkdir()
+    (work / "out" / "scaling.toml").write_text("format = 1")
+    done = mnas(work, *SEARCH, *QUICK, "--out", "out", code=2)
+    assert "Continue it with: mnas scale search --resume" in " ".join(done.stderr.split())
 
 
 def test_what_is_timed_is_kept_when_a_search_is_killed_between_rounds(

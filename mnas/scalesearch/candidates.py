@@ -154,8 +154,8 @@ def fitted(candidates: Sequence[Candidate], budget: float, wanted: int) -> tuple
         raise InputError(
             f"only {sum(counts)} points are of use, and a surface needs {TERMS + 1}: the network or its images are so "
             f"small that it grows in steps too large for the budget, or not that far, or the device is too noisy. Left "
-            f"out: {'; '.join(said)}. Take a larger network, larger images, a smaller --resolution or budget, or more "
-            "--points."
+            f"out: {'; '.join(said)}. Take a larger network, larger images, a smaller --resolution, another budget, or "
+            "more --points."
         )
     told = [f"left out of the surface: {'; '.join(said)}"] if said else []
     grown = median(candidate.phi for candidate, counted in zip(candidates, counts, strict=True) if counted)

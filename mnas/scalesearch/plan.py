@@ -6,6 +6,7 @@ from pathlib import Path
 from mnas.errors import InputError, RunDirectoryError
 from mnas.family import Growth
 from mnas.files import read_json, read_toml, write_json, write_toml
+from mnas.rundir import discard_folder
 from mnas.scalesearch.grid import DEFAULT, grid
 from mnas.search_space import NetworkSpec
 from mnas.units import parse_factor, parse_latency_ms
@@ -104,6 +105,10 @@ class ScaleFolder:
         kept = {name: value for name, value in asdict(plan).items() if value is not None}
         write_toml(self.config, {"format": FORMAT, **kept})
         write_json(self.base, base.to_dict())
+
+    def discard(self) -> None:
+        """Removes what a search that was refused has left; anything that is not ours stays."""
+        discard_folder(self.path, (self.config, self.base, self.environment), self.points)
 
     def read(self) -> tuple[ScalePlan, NetworkSpec]:
         """Both again.

@@ -13,11 +13,11 @@ import numpy as np
 from mnas.accuracy.proxy import ProxyAccuracy
 from mnas.data import ImageData, load_data
 from mnas.env import environment
-from mnas.errors import InputError, MeasurementError, MnasError, SearchError
+from mnas.errors import InputError, MeasurementError, MnasError, RunDirectoryError, SearchError
 from mnas.family import Growth, make_ruler, run_conditions, run_host, scale_family
 from mnas.files import write_json
 from mnas.registry import is_reference
-from mnas.rundir import RunDirectory
+from mnas.rundir import DEFAULT_FOLDERS, RunDirectory
 from mnas.scalesearch.candidates import Candidate, fitted, fitted_base, grow_candidates
 from mnas.scalesearch.clock import Clock
 from mnas.scalesearch.grid import GROWTH, grid
@@ -75,11 +75,23 @@ def start_scale_search(plan: ScalePlan, out: Path | None, reporter: Reporter) ->
             f"the base is trained at {base.resolution} pixels, so that no point of the grid exceeds the images' own "
             f"{data.native_size}"
         )
-    folder = ScaleFolder(RunDirectory.create(out if out is not None else _next_folder()).path)
+    run = RunDirectory.create(out if out is not None else _next_folder(), resume="mnas scale search --resume")
+    folder = ScaleFolder(run.path)
     folder.write(plan, base)
     write_json(folder.environment, environment())
     EventStore.create(folder.points).close()
-    return _go_on(folder, plan, base, data, source, reporter)
+    try:
+        return _go_on(folder, plan, base, data, source, reporter)
+    except RunDirectoryError:  # a full disk, for example, which is no fault of the plan
+        raise
+    except InputError as error:
+        with EventStore.open(folder.points) as store:
+            kept = read_kept(store, folder)
+        if kept.trained or 0 < len(kept.candidates) < len(grid(plan.points)):
+            error.add_note(_how_to_go_on(folder))  # points that were too noisy may be told another time
+        else:
+            folder.discard()
+        raise
 
 
 def resume_scale_search(path: Path, reporter: Reporter) -> dict[str, Any]:
@@ -121,9 +133,7 @@ def _go_on(
             )
             return {"status": "interrupted", "path": str(folder.path)}
         except (MeasurementError, SearchError) as error:
-            error.add_note(
-                f"what was done is kept in {folder.path}. Go on with: mnas scale search --resume {folder.path}"
-            )
+            error.add_note(_how_to_go_on(folder))
             raise
         result = outcome(folder, plan, base, candidates, kept.trained, budget)
         for text in result["warnings"]:
@@ -135,6 +145,10 @@ def _go_on(
         result["seconds"] = time.monotonic() - started
     _write(folder, result)
     return result
+
+
+def _how_to_go_on(folder: ScaleFolder) -> str:
+    return f"what was done is kept in {folder.path}. Go on with: mnas scale search --resume {folder.path}"
 
 
 def _write(folder: ScaleFolder, result: Mapping[str, Any]) -> None:
@@ -193,9 +207,9 @@ def _at_resolution(spec: NetworkSpec, plan: ScalePlan) -> NetworkSpec:
 
 def _next_folder() -> Path:
     number = 1
-    while (Path("scalings") / str(number)).exists():
+    while (Path(DEFAULT_FOLDERS[1]) / str(number)).exists():
         number += 1
-    return Path("scalings") / str(number)
+    return Path(DEFAULT_FOLDERS[1]) / str(number)
 
 
 def _candidates(search: _Search, source: Source, kept: Kept) -> list[Candidate]:
