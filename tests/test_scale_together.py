@@ -285,9 +285,9 @@ def test_real_milliseconds_of_networks_measured_twice(tmp_path: Path) -> None:
         for _ in range(2):
             fields = found.measure([LARGER, LARGEST], False)
     times = [found.known[spec] for spec in (SMALL, LARGER, LARGEST)]
-    # 1.9 and 3.7 times the multiply-adds.
-    assert 1.1 < times[1] / times[0] < 2.5
-    assert 1.1 < times[2] / times[1] < 2.5
+    # 1.9 and 3.7 times the multiply-adds and more blocks; how much longer they take is the device's affair.
+    assert 1.1 < times[1] / times[0] < 6
+    assert 1.1 < times[2] / times[1] < 6
     for spec in (LARGER, LARGEST):
         one = fields[spec]
         assert one["latency_low_ms"] < one["latency_ms"] < one["latency_high_ms"]
