@@ -14,6 +14,7 @@ import numpy as np
 
 from mnas.latency import measure_spread
 from mnas.latency.features import network_features
+from mnas.latency.predictor import FEWEST
 from mnas.latency.regression import fit_best
 from mnas.records import latency_fields
 from mnas.scalesearch.together import Fields
@@ -29,8 +30,6 @@ from mnas.store import EventStore
 QUICK, CAREFUL = (2, 0.25), (4, 0.5)
 # Networks of a round that were measured before, at least, if so many were (chosen here).
 BESIDE = 4
-# Fewest measured networks from which prices are fitted (chosen here: as `StructuralPredictor` asks for).
-FEWEST = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,6 @@ def _surface(result: Mapping[str, Any]) -> Figure:
     """Contours over the shares of depth and width between the points that count; all points, the published one."""
     b = result["surface"]["coefficients"]
     shares = [number / STEPS for number in range(STEPS + 1)]
-
     used = np.array([row["shares"][:2] for row in result["points"] if row["in_fit"]])
 
     def height(depth: float, width: float) -> float | None:
